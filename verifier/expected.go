@@ -90,13 +90,11 @@ func slashed(bad error, want []string, got string) error {
 	return bad
 }
 
-var errShared = detail(ErrUnknownTenant, "several tenants have the token's issuer: VerifyTenant tells them apart")
-
 // unknownIssuer returns the error for an iss that names no tenant, among several. shared says that
 // it names more than one.
 func (t *tenants) unknownIssuer(iss string, shared bool) error {
 	if shared {
-		return errShared
+		return ErrSharedIssuer
 	}
 	if iss == "" {
 		return ErrUnknownTenant

@@ -137,6 +137,8 @@ func (c *revocationClient) check() error {
 		return usagef("the file of --config: %s: an id has printable ASCII without a colon, as HTTP Basic wants", name)
 	case c.SecretFile == "":
 		return usagef("the file of --config: %s has no secret_file", name)
+	case c.Tenants != nil && len(c.Tenants) == 0:
+		return usagef("the file of --config: %s: tenants is an empty list: name one, or leave the key out for all tenants", name)
 	case len(c.May) == 0:
 		return usagef("the file of --config: %s may do nothing: may is a list of %s and %s", name, mayIntrospect, mayRevoke)
 	}

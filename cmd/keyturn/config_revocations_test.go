@@ -29,6 +29,7 @@ func TestConfigOfRevocationsUsage(t *testing.T) {
 		{redis + ", clients: [{secret_file: s, may: [revoke]}]", "revocations.clients: one has no id"},
 		{client("may: [revoke]"), `client "orders" has no secret_file`},
 		{client("secret_file: s"), `client "orders" may do nothing`},
+		{client("secret_file: s, may: [revoke], tenants: []"), `client "orders": tenants is an empty list`},
 		{client("secret_file: s, may: [hush]"), `client "orders": may is a list of introspect and revoke`},
 		{client("secret_file: none, may: [revoke]"), `cannot read the file of secret_file of client "orders"`},
 		{client("secret_file: short, may: [revoke]"), "at least 32"},

@@ -227,7 +227,7 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
-	receipt, err := c.write(ctx, list)
+	receipt, err := c.writeNow(ctx, list)
 	if err != nil {
 		return listError(err)
 	}
@@ -281,19 +281,34 @@ func (w *waitFlags) limitOf(poll time.Duration) time.Duration {
 	return 2 * poll
 }
 
+// writeNow makes the revocation that the flags name. Without --before it is of now: by the store's clock, if that of
+// this machine is behind it.
+func (c *revokeCommand) writeNow(ctx context.Context, list *revocations.List) (revocations.Receipt, error) {
+	receipt, err := c.write(ctx, list, c.beforeTime())
+	behind := receipt.Committed.Sub(receipt.Before)
+	if err != nil || c.before.given || receipt.Before.IsZero() || behind <= time.Second {
+		return receipt, err
+	}
+	c.note("the clock of this machine is %v behind that of Redis: tokens that were issued up to the time of Redis are revoked", behind.Round(time.Second))
+	known := receipt.Known
+	receipt, err = c.write(ctx, list, receipt.Committed)
+	receipt.Known = known
+	return receipt, err
+}
+
 // write makes the revocation that the flags name.
-func (c *revokeCommand) write(ctx context.Context, list *revocations.List) (revocations.Receipt, error) {
+func (c *revokeCommand) write(ctx context.Context, list *revocations.List, before time.Time) (revocations.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	switch tenant := c.tenant.value; {
 	case c.subject.given:
-		return list.RevokeSubject(ctx, tenant, c.subject.value, c.beforeTime())
+		return list.RevokeSubject(ctx, tenant, c.subject.value, before)
 	case c.session.given:
 		return list.RevokeSession(ctx, tenant, c.session.value, c.exp.value)
 	case c.jti.given:
 		return list.RevokeToken(ctx, tenant, c.jti.value, c.exp.value)
 	default:
-		return list.RevokeTenant(ctx, tenant, c.beforeTime())
+		return list.RevokeTenant(ctx, tenant, before)
 	}
 }
 

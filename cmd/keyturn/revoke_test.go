@@ -114,6 +114,29 @@ func TestRevokeReachesTheInstances(t *testing.T) {
 	})
 }
 
+// The machine of an operator may be slow. Now is the time of Redis then, or a token that was stolen a minute ago would
+// go on although the command says that it has ended.
+func TestRevokeOnAMachineThatIsSlow(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		c.now = func() time.Time { return time.Now().Add(-10 * time.Minute) }
+		for _, what := range [][]string{{"--subject", "ann"}, {"--all"}} {
+			begin := time.Now()
+			r := c.run(append([]string{"revoke", "--tenant", "acme", "--json"}, what...)...).wantCode(t, exitYes, "behind that of Redis: tokens that were issued up to the time of Redis are revoked")
+			got := r.revocation(t)
+			before, err := time.Parse(time.RFC3339Nano, *got.Before)
+			if err != nil || before.Before(begin) || got.Known || !slices.Equal(got.Applied, []string{"a"}) {
+				t.Errorf("%v: before %v, want %v or later: %+v, %v", what, before, begin, got, err)
+			}
+		}
+		old := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+		got := c.run("revoke", "--tenant", "acme", "--subject", "bob", "--before", old.Format(time.RFC3339), "--json").wantCode(t, exitYes).revocation(t)
+		if *got.Before != old.Format(milliseconds) {
+			t.Errorf("before %s, and %v was asked for", *got.Before, old)
+		}
+	})
+}
+
 func TestRevokeForPeople(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {

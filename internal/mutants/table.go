@@ -1645,7 +1645,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "introspection: an outage is inactive",
-		edits: []edit{{"verifier/revocations/introspect.go", "case errors.Is(err, verifier.ErrInvalid):", "case err != nil || errors.Is(err, verifier.ErrInvalid):"}},
+		edits: []edit{{"verifier/revocations/introspect.go", "\tcase known(err):", "\tcase err != nil:"}},
 		tests: tests{revoking, "TestIntrospectionThatCannotTellIsNeverInactive$"}, want: "TestIntrospectionThatCannotTellIsNeverInactive",
 	},
 	{
@@ -1660,8 +1660,38 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocation: a token of a suspended tenant seems revoked",
-		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
+		edits: []edit{{"verifier/revocations/form.go", " && reason != verifier.ReasonSuspended", ""}},
 		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
+	},
+	{
+		name:  "revocation: a token of a shared issuer seems dead",
+		edits: []edit{{"verifier/revocations/form.go", " && !errors.Is(err, verifier.ErrSharedIssuer)", ""}},
+		tests: tests{revoking, "TestTokensOfASharedIssuer$"}, want: "TestTokensOfASharedIssuer",
+	},
+	{
+		name:  "revocation: one tenant of a shared issuer speaks for all",
+		edits: []edit{{"verifier/revocations/form.go", "range c.tenants {", "range c.tenants[:min(1, len(c.tenants))] {"}},
+		tests: tests{revoking, "TestTokensOfASharedIssuer$"}, want: "TestTokensOfASharedIssuer",
+	},
+	{
+		name:  "revocation: a write that was lost is not repeated",
+		edits: []edit{{"verifier/revocations/revocation.go", "jti == \"\" || exp.IsZero() {", "true {"}},
+		tests: tests{revoking, "TestARevokedTokenIsRevokedAgain$"}, want: "TestARevokedTokenIsRevokedAgain",
+	},
+	{
+		name:  "logout: the sessions of one user fill the room",
+		edits: []edit{{"verifier/revocations/revoke.go", "perTenant, all = perTenant/2, all/2", "_ = spare"}},
+		tests: tests{revoking, "TestSpareEntriesLeaveRoom$"}, want: "TestSpareEntriesLeaveRoom",
+	},
+	{
+		name:  "logout: a session without room keeps its user logged in",
+		edits: []edit{{"verifier/revocations/logout.go", "if errors.Is(err, ErrFull) {", "if false {"}},
+		tests: tests{revoking, "TestALogoutWithoutRoomForItsSession$"}, want: "TestALogoutWithoutRoomForItsSession",
+	},
+	{
+		name:  "introspection: a bound token is a bearer token",
+		edits: []edit{{"verifier/revocations/introspect.go", "if cnf == nil {", "if true {"}},
+		tests: tests{revoking, "TestIntrospectionOfABoundToken$"}, want: "TestIntrospectionOfABoundToken",
 	},
 	{
 		name:  "connections: a deadline is not brought forward",

@@ -240,6 +240,96 @@ func TestRevocationRevokesTheToken(t *testing.T) {
 	}
 }
 
+// A token that is revoked already is revoked again: the write of the request before may have been lost.
+func TestARevokedTokenIsRevokedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		client, token, want string
+		write               error
+		status              int
+		code                string
+	}{
+		"of the client":     {"orders", accessToken(nil), "token acme t1 1900000900", nil, http.StatusOK, ""},
+		"Redis is away":     {"orders", accessToken(nil), "", errRedis, http.StatusServiceUnavailable, "temporarily_unavailable"},
+		"of another client": {"limited", accessToken(nil), "", nil, http.StatusOK, ""},
+		"without jti":       {"orders", accessToken(map[string]any{"jti": nil}), "", nil, http.StatusOK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := &fakeList{err: c.write}
+			h, err := newRevocationHandler(list, testEndpoint(t, &fakeRevocations{revoked: true}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantAnswer(t, ask(h, c.token, as(c.client, secret)), c.status, c.code)
+			if got := list.revoked(); got != c.want {
+				t.Errorf("revoked: %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Tenants that share an issuer are told apart by the client's list. Without one nothing is known of their tokens: that
+// is 503, and never 200 or inactive.
+func TestTokensOfASharedIssuer(t *testing.T) {
+	cfg := testEndpoint(t, new(fakeRevocations))
+	for _, id := range []string{"a", "b"} {
+		rules := tenantRules(t, id, "https://shared.example")
+		rules.Keys, rules.TenantClaim = keysOf(t, id, "acme"), "org"
+		if err := cfg.Verifier.Put(rules); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.Clients = append(cfg.Clients, Client{ID: "both", Secret: []byte(secret), Tenants: []string{"a", "b"}}, Client{ID: "first", Secret: []byte(secret), Tenants: []string{"a"}})
+	list := new(fakeList)
+	revoke, err := newRevocationHandler(list, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	introspect, err := IntrospectionHandler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := map[string]any{"iss": "https://shared.example", "org": "b"}
+	early := with(shared, map[string]any{"nbf": now.Unix() + 600})
+	for _, c := range []struct {
+		client       string
+		claims       map[string]any
+		active       string
+		status       int
+		introspected int
+		want         string
+	}{
+		{"both", shared, `"tenant":"b"`, http.StatusOK, http.StatusOK, "token b t1 1900000900"},
+		{"both", with(shared, map[string]any{"org": "c"}), "false", http.StatusOK, http.StatusOK, ""},
+		{"both", early, "false", http.StatusServiceUnavailable, http.StatusOK, ""},
+		{"first", shared, "false", http.StatusOK, http.StatusOK, ""},
+		{"limited", shared, "false", http.StatusOK, http.StatusOK, ""},
+		{"orders", shared, "temporarily", http.StatusServiceUnavailable, http.StatusServiceUnavailable, ""},
+	} {
+		list.calls = nil
+		if w := ask(revoke, accessToken(c.claims), as(c.client, secret)); w.Code != c.status || list.revoked() != c.want {
+			t.Errorf("%s %v: status %d, revoked %q, want %d, %q", c.client, c.claims, w.Code, list.revoked(), c.status, c.want)
+		}
+		if w := ask(introspect, accessToken(c.claims), as(c.client, secret)); w.Code != c.introspected || !strings.Contains(w.Body.String(), c.active) {
+			t.Errorf("%s %v: introspection: %d %s, want %d and %s", c.client, c.claims, w.Code, w.Body, c.introspected, c.active)
+		}
+	}
+}
+
+// A token that is bound to a key is no bearer token, and the service hears of the key.
+func TestIntrospectionOfABoundToken(t *testing.T) {
+	h := newTestIntrospection(t, new(fakeRevocations))
+	for cnf, want := range map[string]string{
+		`{"jkt":"abc"}`:      `"token_type":"DPoP","exp":1900000900,"iat":1900000000,"sub":"ann","aud":"api","iss":"https://op.example","jti":"t1","cnf":{"jkt":"abc"}`,
+		`{"x5t#S256":"abc"}`: `{"active":true,"exp":1900000900,"iat":1900000000,"sub":"ann","aud":"api","iss":"https://op.example","jti":"t1","cnf":{"x5t#S256":"abc"}`,
+		`"of a newer kind"`:  `{"active":true,"exp":1900000900,"iat":1900000000,"sub":"ann","aud":"api","iss":"https://op.example","jti":"t1","cnf":"of a newer kind"`,
+	} {
+		w := ask(h, accessToken(map[string]any{"cnf": json.RawMessage(cnf)}), as("orders", secret))
+		if got := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(got, want) {
+			t.Errorf("%s: %d %s, want %s", cnf, w.Code, got, want)
+		}
+	}
+}
+
 func TestATokenWithoutEndIsNotRevokedAlone(t *testing.T) {
 	cfg := testEndpoint(t, new(fakeRevocations))
 	endless := tenantRules(t, "acme", opURL)
@@ -269,6 +359,7 @@ func TestEndpointConfigIsChecked(t *testing.T) {
 		"ID is empty":        {Verifier: good.Verifier, Clients: []Client{client("", 32)}},
 		"without a colon":    {Verifier: good.Verifier, Clients: []Client{client("a:b", 32)}},
 		"MaxBodyBytes is -1": {Verifier: good.Verifier, Clients: good.Clients, MaxBodyBytes: -1},
+		"an empty list":      {Verifier: good.Verifier, Clients: []Client{{ID: "a", Secret: []byte(strings.Repeat("x", 32)), Tenants: []string{}}}},
 	} {
 		if _, err := IntrospectionHandler(cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("IntrospectionHandler: error %v, want one with %q", err, want)

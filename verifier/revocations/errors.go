@@ -1,6 +1,10 @@
 package revocations
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // The errors of a [List]. docs/operations.md says for each what to do.
 var (
@@ -30,3 +34,17 @@ var (
 	// ErrClosed reports that the list was closed.
 	ErrClosed = errors.New("revocations: the list was closed")
 )
+
+// A futureError is an [ErrFuture] with the store's time.
+type futureError struct {
+	before int64     // what was asked for, in seconds since 1970
+	now    time.Time // by the store
+}
+
+// Error implements the error interface.
+func (e *futureError) Error() string {
+	return fmt.Sprintf("%v: %d s ahead of the store's clock", ErrFuture, e.before-e.now.Unix())
+}
+
+// Unwrap returns [ErrFuture].
+func (e *futureError) Unwrap() error { return ErrFuture }

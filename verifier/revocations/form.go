@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -25,7 +26,10 @@ type Client struct {
 	// Secret is its password, of 32 bytes or more.
 	Secret []byte
 
-	// Tenants are those whose tokens the client may ask about. Empty means all.
+	// Tenants are those whose tokens the client may ask about. Nil means all, and an empty list is refused.
+	//
+	// Where the iss of a token does not tell its tenant, since tenants share an issuer or have AnyIssuer,
+	// the tenants of this list are tried in turn. So it has to be given there.
 	Tenants []string
 }
 
@@ -90,6 +94,8 @@ func newEndpoint(cfg EndpointConfig) (*endpoint, error) {
 			return nil, errors.New("revocations: a Client's ID is empty, or has a character that HTTP Basic does not allow in a user: printable ASCII without a colon")
 		case len(c.Secret) < leastSecret:
 			return nil, fmt.Errorf("revocations: the Secret of client %q has %d bytes, want at least %d: make one with openssl rand -base64 32", c.ID, len(c.Secret), leastSecret)
+		case c.Tenants != nil && len(c.Tenants) == 0:
+			return nil, fmt.Errorf("revocations: the Tenants of client %q are an empty list: name one, or leave it nil for all", c.ID)
 		case e.clients[c.ID] != nil:
 			return nil, fmt.Errorf("revocations: two Clients have the ID %q", c.ID)
 		}
@@ -101,6 +107,42 @@ func newEndpoint(cfg EndpointConfig) (*endpoint, error) {
 // may reports whether the client may ask about a tenant's tokens.
 func (c *client) may(tenant string) bool {
 	return len(c.tenants) == 0 || slices.Contains(c.tenants, tenant)
+}
+
+// verify checks a token that c asks about. If its iss names no tenant, or several, the token is tried with each
+// tenant that c may ask about. An error that is not dead wins over one that is.
+func (e *endpoint) verify(ctx context.Context, c *client, token string) (*verifier.Token, error) {
+	t, err := e.verifier.Verify(ctx, token)
+	if reasonOf(err) != verifier.ReasonUnknownTenant {
+		return t, err
+	}
+	var unsure error
+	for _, tenant := range c.tenants {
+		if t, err = e.verifier.VerifyTenant(ctx, tenant, token); err == nil {
+			return t, nil
+		}
+		if !dead(err) {
+			unsure = err
+		}
+	}
+	if unsure != nil {
+		err = unsure
+	}
+	if errors.Is(err, verifier.ErrSharedIssuer) {
+		e.log.Error("several tenants have the issuer of a token: name the Tenants of the client, which are tried then", "client", c.id)
+	}
+	return nil, err
+}
+
+// dead reports whether the error of a verifier says that the token is not good, and will not be.
+func dead(err error) bool {
+	reason := reasonOf(err)
+	return known(err) && reason != verifier.ReasonNotYetValid && reason != verifier.ReasonSuspended
+}
+
+// known reports whether the error of a verifier says that the token is not good now.
+func known(err error) bool {
+	return errors.Is(err, verifier.ErrInvalid) && !errors.Is(err, verifier.ErrSharedIssuer)
 }
 
 // open authenticates the client and reads the token of its form. If that is not possible it

@@ -26,11 +26,14 @@ import (
 
 // A fakeList notes the revocations.
 type fakeList struct {
-	mu     sync.Mutex // guards the fields
-	calls  []string
-	err    error
-	latest time.Time     // of a subject's before; zero: any
-	hold   chan struct{} // if it is not nil, each call waits for it
+	mu       sync.Mutex // guards the fields
+	calls    []string
+	err      error
+	latest   time.Time     // of a subject's before; zero: any
+	storeNow time.Time     // what the refusal of a later one says
+	full     bool          // for spare entries
+	silent   bool          // it does not answer
+	hold     chan struct{} // if it is not nil, each call waits for it
 }
 
 func (f *fakeList) note(format string, args ...any) (Receipt, error) {
@@ -46,19 +49,34 @@ func (f *fakeList) note(format string, args ...any) (Receipt, error) {
 	return Receipt{}, nil
 }
 
-func (f *fakeList) RevokeToken(_ context.Context, tenant, jti string, exp time.Time) (Receipt, error) {
+func (f *fakeList) RevokeToken(ctx context.Context, tenant, jti string, exp time.Time) (Receipt, error) {
+	if f.silent {
+		<-ctx.Done()
+		return Receipt{}, ctx.Err()
+	}
 	return f.note("token %s %s %d", tenant, jti, exp.Unix())
 }
 
-func (f *fakeList) RevokeSubject(_ context.Context, tenant, sub string, before time.Time) (Receipt, error) {
+func (f *fakeList) RevokeSubject(ctx context.Context, tenant, sub string, before time.Time) (Receipt, error) {
+	if f.silent {
+		<-ctx.Done()
+		return Receipt{}, ctx.Err()
+	}
 	if !f.latest.IsZero() && before.After(f.latest) {
-		return Receipt{}, ErrFuture
+		return Receipt{}, &futureError{before.Unix(), f.storeNow}
 	}
 	return f.note("subject %s %s %d", tenant, sub, before.Unix())
 }
 
 func (f *fakeList) RevokeSession(_ context.Context, tenant, sid string, exp time.Time) (Receipt, error) {
 	return f.note("session %s %s %d", tenant, sid, exp.Unix())
+}
+
+func (f *fakeList) revokeSpare(_ context.Context, tenant, sid string, exp time.Time) (Receipt, error) {
+	if f.full {
+		return Receipt{}, ErrFull
+	}
+	return f.note("spare session %s %s %d", tenant, sid, exp.Unix())
 }
 
 func (f *fakeList) revoked() string {
@@ -113,7 +131,13 @@ func with(base, changes map[string]any) map[string]any {
 // tenantRules are those of a tenant whose tokens the key with its name signs.
 func tenantRules(t *testing.T, id, issuer string) verifier.Tenant {
 	t.Helper()
-	key, err := keystore.NewPublic(keystore.ID{Tenant: id, KID: "k1"}, keystore.EdDSA, seed(id).Public())
+	return verifier.Tenant{ID: id, Keys: keysOf(t, id, id), Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: issuer, Audiences: []string{"api"}}
+}
+
+// keysOf returns the key of that name as the key of a tenant.
+func keysOf(t *testing.T, tenant, name string) keystore.KeyStore {
+	t.Helper()
+	key, err := keystore.NewPublic(keystore.ID{Tenant: tenant, KID: "k1"}, keystore.EdDSA, seed(name).Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +145,7 @@ func tenantRules(t *testing.T, id, issuer string) verifier.Tenant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return verifier.Tenant{ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: issuer, Audiences: []string{"api"}}
+	return keys
 }
 
 // post has h answer a form.

@@ -33,7 +33,8 @@ type LogoutTenant struct {
 	Rules verifier.Tenant
 
 	// ClientID is the client that the provider knows this service by. It is in the aud of a
-	// logout token.
+	// logout token. It alone tells tenants apart that share an issuer by TenantClaim, since a logout token need not
+	// have that claim: then each needs a client of its own, and a handler.
 	ClientID string
 
 	// Types are the typ of its logout tokens. Empty means "logout+jwt", or none. Providers that
@@ -64,7 +65,8 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 // Its sub revokes the tokens that were issued to this subject up to the logout: those with an iat up
 // to that of the logout token, in whole seconds. Its sid revokes all tokens of this session, also
 // those that come later. The session's entry stays until the last token has ended that could be
-// issued before the logout: iat and the list's MaxTokenTTL.
+// issued before the logout: iat and the list's MaxTokenTTL. If both are written, the session may take the first half of
+// the list's room alone.
 //
 // The answer is 200 once the list holds the revocation, 400 for a logout token that is not good, and
 // 503 with Retry-After if the handler cannot tell or the list could not be written. Then the same
@@ -135,7 +137,7 @@ func (t *LogoutTenant) check(owners map[string]string) error {
 	}
 	for _, issuer := range append([]string{t.Rules.Issuer}, t.Rules.OtherIssuers...) {
 		if other, ok := owners[issuer]; ok {
-			return fmt.Errorf("revocations: LogoutTenants %q and %q share the issuer %q: a logout token does not say which one is meant; give each a handler of its own", other, t.Rules.ID, issuer)
+			return fmt.Errorf("revocations: LogoutTenants %q and %q share the issuer %q: a logout token does not say which one is meant; give each a handler and a ClientID of its own", other, t.Rules.ID, issuer)
 		}
 		owners[issuer] = t.Rules.ID
 	}
@@ -244,7 +246,9 @@ func (h *logoutHandler) use(w http.ResponseWriter, r *http.Request, t *verifier.
 	}
 	err := errors.New("the handler has panicked")
 	defer func() { h.used.end(key, err == nil) }()
-	if err = h.revoke(r.Context(), t); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), writeWithin)
+	defer cancel()
+	if err = h.revoke(ctx, t); err != nil {
 		h.log.Error("a logout is not written", "tenant", t.Tenant(), "err", err)
 		unavailable(w, r, "the logout could not be written")
 		return
@@ -253,31 +257,45 @@ func (h *logoutHandler) use(w http.ResponseWriter, r *http.Request, t *verifier.
 	w.WriteHeader(http.StatusOK)
 }
 
-// revoke revokes the session and the subject of a logout token. Both may be repeated.
+// revoke revokes the session or the subject of a logout token, or both. Both may be repeated.
 func (h *logoutHandler) revoke(ctx context.Context, t *verifier.Token) error {
 	c, err := verifier.Claims[logoutClaims](t)
 	if err != nil {
 		return err
 	}
 	before := logoutTime(t)
-	if c.SID != "" {
-		if _, err := h.list.RevokeSession(ctx, t.Tenant(), c.SID, before.Add(h.ttl)); err != nil {
-			return err
-		}
+	ends := before.Add(h.ttl)
+	switch {
+	case t.Subject() == "" && !h.hasSID[t.Tenant()]:
+		h.log.Warn("a logout names a session alone: tokens without sid go on; if all have it, say TokensHaveSID, else have the provider send sub", "tenant", t.Tenant())
+		fallthrough
+	case t.Subject() == "", c.SID != "" && h.hasSID[t.Tenant()]:
+		_, err := h.list.RevokeSession(ctx, t.Tenant(), c.SID, ends)
+		return err
 	}
-	if t.Subject() == "" || c.SID != "" && h.hasSID[t.Tenant()] {
+	if err := h.revokeSubject(ctx, t, before); err != nil || c.SID == "" {
+		return err
+	}
+	_, err = h.list.revokeSpare(ctx, t.Tenant(), c.SID, ends)
+	if errors.Is(err, ErrFull) { // the tokens up to the logout have ended, and the provider issues no others
+		h.log.Warn("a session is not revoked besides its user", "tenant", t.Tenant(), "err", err)
 		return nil
 	}
-	_, err = h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), before)
-	if errors.Is(err, ErrFuture) {
-		// The provider's clock is ahead. What can be revoked now is, and the provider hears that the
-		// logout is not complete.
-		if _, err := h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), h.now()); err != nil {
-			return err
-		}
-		return fmt.Errorf("the provider's clock is ahead of ours: tokens issued up to now are revoked: %w", err)
-	}
 	return err
+}
+
+func (h *logoutHandler) revokeSubject(ctx context.Context, t *verifier.Token, before time.Time) error {
+	_, err := h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), before)
+	future := new(futureError)
+	if !errors.As(err, &future) {
+		return err
+	}
+	// The provider's clock is ahead of the store's. What can be revoked now is, and the provider hears that the logout
+	// is not complete.
+	if _, err := h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), future.now); err != nil {
+		return err
+	}
+	return fmt.Errorf("the provider's clock is ahead of the store's: tokens issued up to now are revoked: %w", err)
 }
 
 // logoutTime returns the end of the second of a logout token's iat. Providers round iat down, so a

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -54,7 +55,7 @@ func TestALogoutTokenRevokesItsSubjectAndItsSession(t *testing.T) {
 		{"sub", nil, false, "subject acme ann 1900000001"},
 		{"sub alone, where tokens have sid", nil, true, "subject acme ann 1900000001"},
 		{"sid alone", map[string]any{"sub": nil, "sid": "s1"}, false, "session acme s1 1900086401"},
-		{"both, where tokens may lack sid", map[string]any{"sid": "s1"}, false, "session acme s1 1900086401; subject acme ann 1900000001"},
+		{"both, where tokens may lack sid", map[string]any{"sid": "s1"}, false, "subject acme ann 1900000001; spare session acme s1 1900086401"},
 		{"both, where tokens have sid", map[string]any{"sid": "s1"}, true, "session acme s1 1900086401"},
 		{"a fraction in iat", map[string]any{"iat": 1_900_000_000.75}, false, "subject acme ann 1900000001"},
 		{"an event with members", map[string]any{"events": map[string]any{logoutEvent: map[string]any{"x": 1}, "other": 1}}, false, "subject acme ann 1900000001"},
@@ -284,17 +285,58 @@ func TestLogoutHandlerRefusesTenantsThatCannotBeToldApart(t *testing.T) {
 	}
 }
 
+// The user of a logout comes first. If there is no room for the session besides, its tokens have ended all the same.
+func TestALogoutWithoutRoomForItsSession(t *testing.T) {
+	list := &fakeList{full: true}
+	h := newTestLogout(t, list, nil)
+	wantAnswer(t, sendLogout(h, sign(seed("acme"), edHeader, with(goodLogout(), map[string]any{"sid": "s1"}))), http.StatusOK, "")
+	if got, want := list.revoked(), "subject acme ann 1900000001"; got != want {
+		t.Errorf("revoked: %q, want %q", got, want)
+	}
+}
+
+// A store that does not answer has the handlers answer 503 in time: providers and clients do not wait for ever, and
+// know then that they have to come again.
+func TestAnAnswerDoesNotWaitForTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := &fakeList{silent: true}
+		revoke, err := newRevocationHandler(list, testEndpoint(t, new(fakeRevocations)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		logout := newTestLogout(t, list, nil)
+		begin := time.Now()
+		wantAnswer(t, ask(revoke, accessToken(nil), as("orders", secret)), http.StatusServiceUnavailable, "temporarily_unavailable")
+		wantAnswer(t, sendLogout(logout, sign(seed("acme"), edHeader, goodLogout())), http.StatusServiceUnavailable, "temporarily_unavailable")
+		if waited := time.Since(begin); waited > 10*time.Second {
+			t.Errorf("both answers took %v", waited)
+		}
+	})
+}
+
+// A logout of a session alone leaves tokens without sid alone: the log says so.
+func TestALogoutOfASessionAloneIsNoted(t *testing.T) {
+	for _, hasSID := range []bool{false, true} {
+		log, text := logs()
+		h := newTestLogout(t, new(fakeList), func(lt *LogoutTenant, c *LogoutConfig) { lt.TokensHaveSID, c.Logger = hasSID, log })
+		wantAnswer(t, sendLogout(h, sign(seed("acme"), edHeader, with(goodLogout(), map[string]any{"sub": nil, "sid": "s1"}))), http.StatusOK, "")
+		if noted := strings.Contains(text.String(), "tokens without sid go on"); noted == hasSID {
+			t.Errorf("tokens have sid: %v; the log: %s", hasSID, text)
+		}
+	}
+}
+
 // Where the provider's clock is ahead, the tokens up to now end at once, and the provider is asked to
 // repeat the logout.
 func TestALogoutFromTheFutureIsRepeated(t *testing.T) {
-	list := &fakeList{latest: now.Add(3 * time.Second)}
+	list := &fakeList{latest: now.Add(3 * time.Second), storeNow: now.Add(-10 * time.Second)} // this clock is ahead, too
 	at := now
 	h := newTestLogout(t, list, func(_ *LogoutTenant, c *LogoutConfig) { c.Now = func() time.Time { return at } })
 	token := sign(seed("acme"), edHeader, with(goodLogout(), map[string]any{"iat": now.Unix() + 20}))
 	wantAnswer(t, sendLogout(h, token), http.StatusServiceUnavailable, "temporarily_unavailable")
 	at, list.latest = now.Add(20*time.Second), now.Add(23*time.Second)
 	wantAnswer(t, sendLogout(h, token), http.StatusOK, "")
-	if got, want := list.revoked(), "subject acme ann 1900000000; subject acme ann 1900000021"; got != want {
+	if got, want := list.revoked(), "subject acme ann 1899999990; subject acme ann 1900000021"; got != want {
 		t.Errorf("revoked: %q, want %q", got, want)
 	}
 }

@@ -80,6 +80,11 @@ func (l *List) RevokeSession(ctx context.Context, tenant, sid string, exp time.T
 	return l.revoke(ctx, order{kind: table.Session, tenant: tenant, name: sid, exp: exp})
 }
 
+// revokeSpare is [List.RevokeSession] for a session whose tokens end in another way, too: see checkRoom.
+func (l *List) revokeSpare(ctx context.Context, tenant, sid string, exp time.Time) (Receipt, error) {
+	return l.revoke(ctx, order{kind: table.Session, tenant: tenant, name: sid, exp: exp, spare: true})
+}
+
 // RevokeSubject is [List.RevokeToken] for the tokens of a subject whose iat is earlier than before, and
 // those without iat. A later time replaces an earlier one, and never the reverse.
 //
@@ -107,6 +112,7 @@ type order struct {
 	tenant, name string
 	exp          time.Time // of tokens and sessions
 	before       time.Time // of subjects and tenants
+	spare        bool      // its tokens end in another way, too: see checkRoom
 }
 
 // maxName is how long a tenant and a name may be, in bytes. No token has longer ones.
@@ -122,7 +128,7 @@ func (l *List) revoke(ctx context.Context, o order) (Receipt, error) {
 		return Receipt{}, failed(o.kind, err)
 	}
 	e := l.entryOf(o, k)
-	if err := l.checkRoom(e); err != nil {
+	if err := l.checkRoom(e, o.spare); err != nil {
 		return Receipt{}, err
 	}
 	receipt, err := l.commit(ctx, e, k)
@@ -155,16 +161,21 @@ func (l *List) entryOf(o order, k *codec.Key) table.Entry {
 }
 
 // checkRoom refuses a new entry if its tenant's share is taken. A command that has not read all of the
-// store does not know that. The lists hold up to twice the share for such.
-func (l *List) checkRoom(e table.Entry) error {
+// store does not know that. The lists hold up to twice the share for such. A spare entry may take the first half of
+// the room alone: a user who logs in and out all day must not keep others from logging out.
+func (l *List) checkRoom(e table.Entry, spare bool) error {
 	if _, held := l.table.Get(e.Digest); held || e.Kind == table.Tenant {
 		return nil
 	}
+	perTenant, all := l.cfg.MaxPerTenant, l.cfg.MaxEntries
+	if spare {
+		perTenant, all = perTenant/2, all/2
+	}
 	switch n := l.table.LenOf(e.Tenant); {
-	case n >= l.cfg.MaxPerTenant:
-		return fmt.Errorf("%w: the tenant has %d revocations, and may have %d: revoke the whole tenant, or raise Config.MaxPerTenant", ErrFull, n, l.cfg.MaxPerTenant)
-	case l.table.Len() >= l.cfg.MaxEntries:
-		return fmt.Errorf("%w: it holds %d of at most %d: raise Config.MaxEntries", ErrFull, l.table.Len(), l.cfg.MaxEntries)
+	case n >= perTenant:
+		return fmt.Errorf("%w: the tenant has %d revocations, and may have %d: revoke the whole tenant, or raise Config.MaxPerTenant", ErrFull, n, perTenant)
+	case l.table.Len() >= all:
+		return fmt.Errorf("%w: it holds %d of at most %d: raise Config.MaxEntries", ErrFull, l.table.Len(), all)
 	}
 	return nil
 }
@@ -195,7 +206,7 @@ func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt
 		case err == nil && result.Code == rotation.Committed:
 			return l.receiptOf(joined, result, known && rules.Known(stored, joined)), nil
 		case err == nil && result.Code == rotation.OutOfBounds:
-			return Receipt{}, fmt.Errorf("%w: %d s ahead of the store's clock", ErrFuture, e.Before-result.Now.Unix())
+			return Receipt{}, &futureError{e.Before, result.Now}
 		case err == nil:
 			last = errBusy
 		default:

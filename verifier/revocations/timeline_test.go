@@ -236,6 +236,29 @@ func TestTimelineFailover(t *testing.T) {
 	})
 }
 
+// TestSpareEntriesLeaveRoom: entries that are written besides others take half of the room at most, that of a tenant and
+// that of all. Who logs in and out all day does not keep others from logging out.
+func TestSpareEntriesLeaveRoom(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		for _, most := range []struct{ perTenant, all int }{{4, 100}, {100, 4}} {
+			a := open(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), "a", func(c *Config) { c.MaxPerTenant, c.MaxEntries = most.perTenant, most.all })
+			ready(t, a)
+			for i := range 4 {
+				sid := fmt.Sprint("s", i)
+				if _, err := a.revokeSpare(t.Context(), "acme", sid, time.Time{}); errors.Is(err, ErrFull) != (i >= 2) {
+					t.Errorf("%+v: spare entry %d: %v", most, i, err)
+				}
+			}
+			for i, full := range []bool{false, false, true} {
+				if _, err := a.RevokeSubject(t.Context(), "acme", fmt.Sprint("ann", i), time.Now()); errors.Is(err, ErrFull) != full {
+					t.Errorf("%+v: subject %d: %v", most, i, err)
+				}
+			}
+			a.Close(t.Context())
+		}
+	})
+}
+
 // TestTimelineShare: two sides of a split fill a tenant's share each. Both are held after the heal. Beyond
 // twice the share nothing is forgotten unseen: that tenant's tokens are unknown, and other tenants' are not.
 func TestTimelineShare(t *testing.T) {
