@@ -1415,7 +1415,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: the share is not asked",
-		edits: []edit{{"verifier/revocations/revoke.go", "case n >= l.cfg.MaxPerTenant:", "case false:"}},
+		edits: []edit{{"verifier/revocations/revoke.go", "case n >= perTenant:", "case false:"}},
 		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
 	},
 	{
