@@ -29,13 +29,15 @@ type bucket struct {
 	index  int
 	groups []int // that lie in it
 
-	place   rotation.Place // up to which the log was read
-	last    string         // see rules.Held
-	past    []rules.Held   // at earlier places
-	seen    []string       // nonces of entries of the log that a newcomer has read
-	applied []string       // nonces of the changes of late that were applied
-	begun   bool           // its groups were read once
-	exact   bool           // the held entries are exactly those of the log up to place
+	place   rotation.Place       // up to which the log was read
+	last    string               // see rules.Held
+	past    []rules.Held         // at earlier places, one for each newest authentic entry
+	been    []rules.Held         // the same, one for each place
+	met     map[string]time.Time // when a live instance last held the same, or was seen first; until the first good read
+	seen    []string             // nonces of entries of the log that a newcomer has read
+	applied []string             // nonces of the changes of late that were applied
+	begun   bool                 // its groups were read once
+	exact   bool                 // the held entries are exactly those of the log up to place
 
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
@@ -69,7 +71,7 @@ func (b *bucket) see(reply *rotation.SyncReply) {
 	for _, e := range reply.Changed {
 		b.seen = append(b.seen, e.Nonce)
 	}
-	b.seen = append(b.seen, reply.Place.Nonce)
+	b.seen = append(b.seen, placeOf(reply.Place))
 	b.seen = b.seen[max(0, len(b.seen)-maxSeen):]
 }
 
@@ -100,7 +102,7 @@ func (bs *buckets) add(index int) *bucket {
 // heldAt returns what the list holds of b, with the minute up to which entries were forgotten. The
 // caller holds mu.
 func (l *List) heldAt(b *bucket) rules.Held {
-	h := rules.Held{Last: b.last, Minute: l.swept}
+	h := rules.Held{Place: placeOf(b.place), Last: b.last, Minute: l.swept}
 	for _, g := range b.groups {
 		h.Print ^= l.prints[g]
 	}
@@ -124,13 +126,27 @@ func (l *List) addGone(b *bucket, end int64, f codec.Fingerprint) {
 	l.gone[b.index][end] ^= f
 }
 
-// rememberPast notes the held entries at the place of b.
-func (b *bucket) rememberPast(h rules.Held) {
-	if n := len(b.past); n > 0 && b.past[n-1].Last == h.Last && b.past[n-1].Minute == h.Minute {
-		b.past[n-1] = h
-		return
+// placeOf returns what an acknowledgement says of a place. An entry without a nonce is a person's.
+func placeOf(p rotation.Place) string {
+	if p.Nonce == "" {
+		return "@" + p.ID
 	}
-	b.past = append(b.past[max(0, len(b.past)-maxPast+1):], h)
+	return p.Nonce
+}
+
+// rememberPast notes the held entries at the place of b. A person who fills the log with entries makes many places, and
+// no newest authentic entry.
+func (b *bucket) rememberPast(h rules.Held) {
+	b.past = remember(b.past, h, func(a rules.Held) bool { return a.Last == h.Last })
+	b.been = remember(b.been, h, func(a rules.Held) bool { return a.Place == h.Place })
+}
+
+// remember adds h to those of late, in place of the last one if they are alike and of one minute.
+func remember(past []rules.Held, h rules.Held, alike func(rules.Held) bool) []rules.Held {
+	if n := len(past); n > 0 && alike(past[n-1]) && past[n-1].Minute == h.Minute {
+		past = past[:n-1]
+	}
+	return append(past[max(0, len(past)-maxPast+1):], h)
 }
 
 // setState writes what mu guards of b.

@@ -16,6 +16,7 @@ type Gone struct {
 
 // A Held is what an instance holds in a bucket after it has read the log up to a place.
 type Held struct {
+	Place  string // of the newest entry of the log, as in an acknowledgement; "" compares with none
 	Last   string // the nonce of the newest authentic entry of the log; "" if it has seen none
 	Minute int64  // entries that end up to it are not counted
 	Print  codec.Fingerprint
@@ -31,6 +32,12 @@ func (h Held) at(minute int64, gone []Gone) codec.Fingerprint {
 		}
 	}
 	return f
+}
+
+// with reports whether a was made at the place of h, or no authentic entry of the log lies between. At one
+// place the newest authentic entry may differ: a person may have cut it from the middle of the log.
+func (h Held) with(a codec.Ack) bool {
+	return a.Last == h.Last || a.Place == h.Place && a.Place != ""
 }
 
 // A Comparison says how what another instance holds compares with ours.
@@ -53,7 +60,7 @@ const oldMinute = 60
 // A reader of a log whose newest entries are all forged has seen no authentic one. Nothing authentic was
 // written since, so it is at the place of anyone.
 func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
-	if (a.Last == now.Last || now.Last == "") && a.Minute <= now.Minute {
+	if (now.with(a) || now.Last == "") && a.Minute <= now.Minute {
 		switch {
 		case now.at(a.Minute, gone) == a.Held:
 			return Same
@@ -64,7 +71,7 @@ func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
 	}
 	for _, h := range earlier {
 		switch {
-		case h.Last != a.Last || h.Minute != a.Minute:
+		case !h.with(a) || h.Minute != a.Minute:
 		case h.Print == a.Held:
 			return Same
 		default:
@@ -113,8 +120,27 @@ func (v *View) Vouches(a codec.Ack) bool {
 	if a.Run == "" || a.Run != v.Run {
 		return false
 	}
-	live := a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
-	return live || slices.Contains(v.Log, a.Place)
+	return v.Speaks(a) || slices.Contains(v.Log, a.Place)
+}
+
+// Speaks reports whether a is of another instance that has said within W that it was in sync for two polls. If such an
+// instance vouches, no other need be asked.
+func (v *View) Speaks(a codec.Ack) bool {
+	return a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
+}
+
+// Unlike reports whether a is of another live instance, and nothing shows that it holds what we do.
+func (v *View) Unlike(a codec.Ack) bool {
+	return a.Instance != v.Self && v.live(a.At) && Compare(a, v.Held, v.Gone, v.Past) != Same
+}
+
+// Unmet reports whether a is [View.Unlike] this one though nothing is known to differ, and the next acknowledgements
+// may tell. They will not where its instance has no room for everything, or where the minutes differ since a clock
+// does: no person who writes to the store can cause that.
+func (v *View) Unmet(a codec.Ack) bool {
+	behind := a.Minute < v.Held.Minute-oldMinute
+	ahead := a.Minute > v.Held.Minute && a.Minute != codec.Between
+	return v.Unlike(a) && !behind && !ahead && Compare(a, v.Held, v.Gone, v.Past) == Unknown
 }
 
 // Disputes reports whether a live instance holds other entries than we do.
