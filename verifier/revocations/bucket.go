@@ -59,6 +59,9 @@ type bucket struct {
 // poll old, and most buckets change less often than that.
 const maxPast = 16
 
+// placeOf returns what an acknowledgement says of p.
+func placeOf(p rotation.Place) string { return codec.PlaceOf(p.ID, p.Nonce) }
+
 // maxSeen is how many nonces a newcomer remembers. A place that it has forgotten costs it a wait.
 const maxSeen = 128
 
@@ -71,7 +74,7 @@ func (b *bucket) see(reply *rotation.SyncReply) {
 	for _, e := range reply.Changed {
 		b.seen = append(b.seen, e.Nonce)
 	}
-	b.seen = append(b.seen, placeOf(reply.Place))
+	b.seen = append(b.seen, reply.Place.Nonce, placeOf(reply.Place))
 	b.seen = b.seen[max(0, len(b.seen)-maxSeen):]
 }
 
@@ -124,14 +127,6 @@ func (l *List) addGone(b *bucket, end int64, f codec.Fingerprint) {
 		l.gone[b.index] = make(minutePrint)
 	}
 	l.gone[b.index][end] ^= f
-}
-
-// placeOf returns what an acknowledgement says of a place. An entry without a nonce is a person's.
-func placeOf(p rotation.Place) string {
-	if p.Nonce == "" {
-		return "@" + p.ID
-	}
-	return p.Nonce
 }
 
 // rememberPast notes the held entries at the place of b. A person who fills the log with entries makes many places, and

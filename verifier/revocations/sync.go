@@ -354,11 +354,11 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	if len(reply.Acks) == 0 {
 		return
 	}
-	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Log: []string{placeOf(reply.Place)}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: slices.Concat(b.past, b.been)}
+	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Place: placeOf(reply.Place), Gap: l.cfg.gap(), Held: held, Gone: gone, Past: slices.Concat(b.past, b.been)}
+	v.Seen = append(slices.Clone(b.seen), v.Place, reply.Place.Nonce)
 	for _, e := range reply.Changed {
-		v.Log = append(v.Log, e.Nonce)
+		v.Seen = append(v.Seen, e.Nonce)
 	}
-	v.Seen = slices.Concat(b.seen, v.Log)
 	partial := l.isPartial()
 	if partial {
 		v.Past = nil

@@ -28,7 +28,7 @@ type Ack struct {
 
 	At    time.Time // when it was made, by the instance's own clock
 	Good  time.Time // since when it has been in sync without a break, by the same clock, or zero
-	Place string    // the nonce of the newest entry of the log that it has read, or @ and the ID if that has no nonce
+	Place string    // of the newest entry of the log that it has read, see [PlaceOf]
 	Last  string    // the nonce of the newest authentic one, or "" if it has seen none
 	Run   string    // of the store, in which it has been in sync for two polls, or ""
 
@@ -37,6 +37,15 @@ type Ack struct {
 	Minute int64 // in seconds since 1970, or Partial, or Between
 
 	Applied []string // nonces of changes of late that it has applied, at most MaxApplied
+}
+
+// PlaceOf returns what an acknowledgement says of a place: its nonce, @, and its ID. A person can give entries any nonce,
+// such as that of an earlier one, but no ID of an earlier one: IDs grow. A nonce for which there is no room is left out.
+func PlaceOf(id, nonce string) string {
+	if len(nonce)+1+len(id) > maxText {
+		nonce = ""
+	}
+	return nonce + "@" + id
 }
 
 // SealAck returns what to store of an acknowledgement.

@@ -87,8 +87,11 @@ type View struct {
 	Now  time.Time // by the store's clock, which a person can push ahead
 	Here time.Time // by this one
 	Run  string    // of the store, or ""
-	Log  []string  // nonces of the newest entries of the log
-	Seen []string  // those, and of entries that were read earlier
+	// Place is that of the newest entry of the log, as in an acknowledgement. Seen has places, and nonces of entries,
+	// that were read.
+	Place string
+	Seen  []string
+
 	Gap  time.Duration
 	Held Held
 	Gone []Gone
@@ -107,8 +110,8 @@ func (v *View) live(at time.Time) bool {
 }
 
 // Vouches reports whether a proves that the store lacks nothing of the bucket: its instance was in sync for two
-// polls in this run of the store, and holds the entries that we have read. It is live, or its place is still
-// in the log: a run loses nothing.
+// polls in this run of the store, and holds the entries that we have read. It is live, or the log has not
+// changed since: a run loses nothing.
 //
 // The two polls are in this run, so every holder had time to put back what a failover before it had lost.
 // Where the store does not tell its run, nothing vouches: a failover brings back acknowledgements from
@@ -120,7 +123,7 @@ func (v *View) Vouches(a codec.Ack) bool {
 	if a.Run == "" || a.Run != v.Run {
 		return false
 	}
-	return v.Speaks(a) || slices.Contains(v.Log, a.Place)
+	return v.Speaks(a) || a.Place == v.Place
 }
 
 // Speaks reports whether a is of another instance that has said within W that it was in sync for two polls. If such an
@@ -151,7 +154,8 @@ func (v *View) Disputes(a codec.Ack) bool {
 // Ahead reports whether a live instance has read a change that the log lacks. A person may have removed
 // it, or a fault: then another acknowledgement, of before the change, vouches for nothing.
 func (v *View) Ahead(a codec.Ack) bool {
-	return a.Instance != v.Self && a.Place != "" && v.live(a.At) && !slices.Contains(v.Seen, a.Place)
+	nonce := a.Place[:max(0, strings.LastIndex(a.Place, "@"))]
+	return a.Instance != v.Self && a.Place != "" && v.live(a.At) && !slices.Contains(v.Seen, a.Place) && !slices.Contains(v.Seen, nonce)
 }
 
 // Collects reports whether self removes ended entries from the store: the first live instance does, by
