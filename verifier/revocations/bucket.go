@@ -29,15 +29,15 @@ type bucket struct {
 	index  int
 	groups []int // that lie in it
 
-	place   rotation.Place       // up to which the log was read
-	last    string               // see rules.Held
-	past    []rules.Held         // at earlier places, one for each newest authentic entry
-	been    []rules.Held         // the same, one for each place
-	met     map[string]time.Time // when a live instance last held the same, or was seen first; until the first good read
-	seen    []string             // nonces of entries of the log that a newcomer has read
-	applied []string             // nonces of the changes of late that were applied
-	begun   bool                 // its groups were read once
-	exact   bool                 // the held entries are exactly those of the log up to place
+	place   rotation.Place           // up to which the log was read
+	last    string                   // see rules.Held
+	past    []rules.Held             // at earlier places, one for each newest authentic entry
+	been    []rules.Held             // the same, one for each place
+	met     map[string]rules.Meeting // with live instances, until the first good read
+	seen    []string                 // nonces of entries of the log that a newcomer has read
+	applied []string                 // nonces of the changes of late that were applied
+	begun   bool                     // its groups were read once
+	exact   bool                     // the held entries are exactly those of the log up to place
 
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held

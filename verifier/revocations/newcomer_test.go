@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
@@ -35,10 +37,12 @@ type siege struct {
 	token   string          // that it revokes
 	before  rotation.RawAck // the holder's acknowledgement before it
 	rounds  int
+	moves   int // how far say moves in the log
 }
 
 func newSiege(t *testing.T, groups int) *siege {
-	s := &siege{t: t, groups: groups, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{}), issuer: newIssuer(t, "acme")}
+	t.Helper()
+	s := &siege{t: t, groups: groups, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{Page: 1 << 16}), issuer: newIssuer(t, "acme")}
 	s.conn = s.cluster.Connect("person")
 	s.holder = s.open("a")
 	ready(t, s.holder)
@@ -157,14 +161,16 @@ func TestNewcomerIsNotDeceived(t *testing.T) {
 			s.cut(s.nonces[len(s.nonces)-1])
 			s.cluster.ForgeAck(s.bucket, s.before.Instance, nil)
 		}},
-		"the holder's acknowledgement is garbled all the while": {
+		"the acknowledgements are garbled all the while": {
 			before: func(s *siege) { s.cut("J") }, every: 50 * time.Millisecond, lasts: cap,
 			during: func(s *siege) {
-				s.cluster.ForgeAck(s.bucket, s.before.Instance, binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(time.Now().UnixMilli())))
+				garbled := binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(time.Now().UnixMilli()))
+				s.cluster.ForgeAck(s.bucket, s.before.Instance, garbled)
+				s.cluster.ForgeAck(s.bucket, "newcomer", garbled)
 			},
 		},
 		"the log grows all the while": {
-			before: func(s *siege) { s.cut("J") }, every: 50 * time.Millisecond, lasts: cap,
+			before: func(s *siege) { s.cut("J") }, every: 50 * time.Millisecond, lasts: time.Minute,
 			during: func(s *siege) {
 				s.rounds++
 				s.cluster.AddEntry(s.bucket, rotation.LogEntry{Op: "x", Nonce: fmt.Sprint("J", s.rounds)})
@@ -200,6 +206,57 @@ func TestNewcomerIsNotDeceived(t *testing.T) {
 				time.Sleep(time.Minute)
 				want(t, s.issuer, s.token, "refused", s.holder, n)
 				want(t, s.issuer, s.issuer.token("acme", nil), "accepted", s.holder, n)
+			})
+		})
+	}
+}
+
+// say writes an authentic acknowledgement of an instance that is live and never in sync. It compares with no other.
+func (s *siege) say(k *codec.Key, minute int64) {
+	s.rounds += s.moves
+	a := codec.Ack{Instance: "other", Bucket: s.bucket, At: time.Now(), Place: fmt.Sprint("x@", s.rounds), Last: "x", Minute: cmp.Or(minute, time.Now().Truncate(time.Minute).Unix())}
+	s.cluster.ForgeAck(s.bucket, a.Instance, k.SealAck(a))
+}
+
+// TestNewcomerWaits: an instance that starts waits for live ones that it cannot compare with, but not for ever. It waits
+// as long as a person goes on who hides what they hold, and no longer.
+func TestNewcomerWaits(t *testing.T) {
+	const goesOn = time.Minute
+	for name, tt := range map[string]struct {
+		during  func(s *siege, k *codec.Key)
+		atLeast time.Duration
+		within  time.Duration
+	}{
+		"alone, it believes the instance that ended": {func(*siege, *codec.Key) {}, 0, time.Second},
+		"another one has no room":                    {func(s *siege, k *codec.Key) { s.say(k, codec.Partial) }, 5 * time.Second, 8 * time.Second},
+		"another one has a clock that is ahead":      {func(s *siege, k *codec.Key) { s.say(k, time.Now().Unix()+999) }, 5 * time.Second, 8 * time.Second},
+		"another one never compares":                 {func(s *siege, k *codec.Key) { s.say(k, 0) }, 34 * time.Second, 44 * time.Second},
+		"another one is always between two rounds":   {func(s *siege, k *codec.Key) { s.say(k, codec.Between) }, 34 * time.Second, 44 * time.Second},
+		"another one reads on":                       {func(s *siege, k *codec.Key) { s.moves = 1; s.say(k, 0) }, goesOn, goesOn + 15*time.Second},
+		"there may be others":                        {func(s *siege, _ *codec.Key) { s.crowd(time.Now(), 0) }, goesOn, goesOn + 15*time.Second},
+		"there may be others, under another key":     {func(s *siege, _ *codec.Key) { s.crowd(time.Now(), 99) }, goesOn, goesOn + 15*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				s := newSiege(t, many)
+				k := s.holder.current().First()
+				if err := s.holder.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				tt.during(s, k)
+				n, began := s.open("newcomer"), time.Now()
+				for !n.Status().Ready {
+					time.Sleep(500 * time.Millisecond)
+					if d := time.Since(began); d > tt.within {
+						t.Fatalf("after %v it is not ready: %+v", d, n.Status())
+					} else if d < goesOn {
+						tt.during(s, k)
+					}
+				}
+				if d := time.Since(began); d < tt.atLeast {
+					t.Errorf("it is ready after %v, want %v at least", d, tt.atLeast)
+				}
+				want(t, s.issuer, s.token, "refused", n)
 			})
 		})
 	}

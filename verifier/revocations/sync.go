@@ -431,26 +431,18 @@ func (r *reading) readAck(b *bucket, raw rotation.RawAck, v *rules.View, now *ru
 	}
 }
 
-// meet has an instance that starts wait for each live one: until they were seen to hold the same, within W. One that
-// cannot be compared for that long counts as one that holds other entries. But where the groups here change all the
-// while, as only a person makes them, nothing can be said of any.
+// meet has an instance that starts wait for a live one, see [rules.Meeting].
 func (r *reading) meet(b *bucket, a codec.Ack, v *rules.View, now *rules.Reading, sum *ackSum) {
 	if !b.state.Good.IsZero() || sum.partial {
 		b.met = nil
 		return
 	}
 	if b.met == nil {
-		b.met = make(map[string]time.Time)
+		b.met = make(map[string]rules.Meeting)
 	}
-	if at, ok := b.met[a.Instance]; !v.Unmet(a) {
-		b.met[a.Instance] = r.sent
-	} else if !ok {
-		b.met[a.Instance], now.Hidden = r.sent, true
-	} else if late := rules.Age(r.sent, at) > v.Gap; late && b.exact {
-		now.Disputed = true
-	} else {
-		now.Hidden = true
-	}
+	m, hidden, disputed := b.met[a.Instance].After(v.Unmet(a), a.Place, r.sent, b.exact, v.Gap)
+	b.met[a.Instance] = m
+	now.Hidden, now.Disputed = now.Hidden || hidden, now.Disputed || disputed
 }
 
 // notComparable is the nonce of no entry of a log.

@@ -146,6 +146,35 @@ func (v *View) Unmet(a codec.Ack) bool {
 	return v.Unlike(a) && !behind && !ahead && Compare(a, v.Held, v.Gone, v.Past) == Unknown
 }
 
+// A Meeting is when an instance that starts and a live one last held the same, or met first, and the place of that one
+// when it was seen last. The zero Meeting is before the first.
+type Meeting struct {
+	At    time.Time
+	Place string
+}
+
+// After returns the meeting after a look at sent: whether the other is [View.Unmet], and its place. An instance that
+// starts waits for each live one, until they were seen to hold the same within gap, which is W. exact says that what it
+// has read is that of one place of the log.
+//
+// One that cannot be compared for W, and reads no further, counts as one that holds other entries: it may have failed,
+// so the wait is bounded. One that reads on can be compared soon, unless a person changes the log or the groups all the
+// while: then what it holds is hidden, and the wait lasts as long.
+func (m Meeting) After(unmet bool, place string, sent time.Time, exact bool, gap time.Duration) (next Meeting, hidden, disputed bool) {
+	stuck := exact && place == m.Place
+	switch {
+	case !unmet:
+		m.At = sent
+	case m.At.IsZero():
+		m.At, hidden = sent, true
+	default:
+		disputed = stuck && Age(sent, m.At) > gap
+		hidden = !disputed
+	}
+	m.Place = place
+	return m, hidden, disputed
+}
+
 // Disputes reports whether a live instance holds other entries than we do.
 func (v *View) Disputes(a codec.Ack) bool {
 	return a.Instance != v.Self && v.live(a.At) && Compare(a, v.Held, v.Gone, v.Past) == Different

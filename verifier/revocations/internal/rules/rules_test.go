@@ -277,6 +277,31 @@ func TestUnmet(t *testing.T) {
 	}
 }
 
+// TestMeeting: one that starts waits a while for a live instance that reads no further, and as long as it takes for one
+// that does.
+func TestMeeting(t *testing.T) {
+	for _, tt := range []struct {
+		what             string
+		unmet, exact     bool
+		m                Meeting
+		hidden, disputed bool
+		at               time.Time
+	}{
+		{"one that is new", true, true, Meeting{}, true, false, at(100)},
+		{"one that holds the same at once", false, true, Meeting{}, false, false, at(100)},
+		{"one that held the same a moment ago", true, true, Meeting{at(98), "p"}, true, false, at(98)},
+		{"one that has never held the same, and is stuck", true, true, Meeting{at(97), "p"}, false, true, at(97)},
+		{"one that reads on", true, true, Meeting{at(1), "o"}, true, false, at(1)},
+		{"while the groups here change", true, false, Meeting{at(1), "p"}, true, false, at(1)},
+		{"one that holds the same again", false, true, Meeting{at(1), "o"}, false, false, at(100)},
+	} {
+		m, hidden, disputed := tt.m.After(tt.unmet, "p", at(100), tt.exact, gap)
+		if hidden != tt.hidden || disputed != tt.disputed || m != (Meeting{tt.at, "p"}) {
+			t.Errorf("%s: %+v, hidden %t, disputed %t", tt.what, m, hidden, disputed)
+		}
+	}
+}
+
 // TestVouches: what another instance says counts for as long as it is fresh, or in the same run of the store, and if it
 // holds what was read.
 func TestVouches(t *testing.T) {
