@@ -92,7 +92,7 @@ func TestAcksDatedAheadHideNone(t *testing.T) {
 	}
 }
 
-// A bucket keeps the 4096 acknowledgements whose dates are nearest, and no more than a thousand are removed by one
+// A bucket keeps the 4096 acknowledgements whose dates are nearest, and at most a thousand are removed by one
 // call.
 func TestBucketKeepsSoManyAcks(t *testing.T) {
 	redistest.Need(t)

@@ -132,7 +132,7 @@ func (s *siege) crowd(at time.Time, key uint32) {
 	}
 }
 
-// churn changes all groups of the bucket but that of the newest revocation.
+// churn changes all groups of the bucket except that of the newest revocation.
 func (s *siege) churn() {
 	s.rounds++
 	for _, jti := range s.jtis[:len(s.jtis)-1] {
