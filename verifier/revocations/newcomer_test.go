@@ -60,7 +60,7 @@ func newSiege(t *testing.T, groups int) *siege {
 	}
 	gone := s.open("gone")
 	ready(t, gone)
-	time.Sleep(9 * time.Second) // it can vouch after two polls
+	time.Sleep(9 * time.Second)                     // it can vouch after two polls
 	if err := gone.Close(t.Context()); err != nil { // its last acknowledgement stays
 		t.Fatal(err)
 	}
