@@ -1270,7 +1270,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: an old acknowledgement vouches for a log that was cut",
-		edits: []edit{{"verifier/revocations/sync.go", "now.Vouched && !ahead", "now.Vouched"}},
+		edits: []edit{{"verifier/revocations/sync.go", "sum.recalls && !sum.unlike && !now.Hidden) && !sum.ahead", "sum.recalls)"}},
 		tests: tests{revoking, "TestOldAckHidesNothing$"}, want: "TestOldAckHidesNothing",
 	},
 	{
@@ -1702,6 +1702,61 @@ var mutants = []mutant{
 		name:  "connections: a call that waits keeps its timer",
 		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "case c.waiting == 0:", "case true:"}},
 		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "revocations: a log that was cut in the middle hides a revocation",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", ` || a.Place == h.Place && a.Place != ""`, ""}},
+		tests: tests{revRules, "TestComparePlace$"}, want: "TestComparePlace",
+	},
+	{
+		name:  "revocations: one that starts is ready while acknowledgements are hidden",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "case s.Good.IsZero() && r.Hidden:", "case false:"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: forged acknowledgements crowd out real ones",
+		edits: []edit{{"verifier/revocations/sync.go", "live && err != nil && sum.full", "false"}},
+		tests: tests{revoking, "TestNewcomerWaits$"}, want: "TestNewcomerWaits",
+	},
+	{
+		name:  "revocations: a forged acknowledgement disputes nothing",
+		edits: []edit{{"verifier/revocations/sync.go", "live && !errors.Is(err, codec.ErrNewer)", "false"}},
+		tests: tests{revoking, "TestNewcomerIsNotDeceived$"}, want: "TestNewcomerIsNotDeceived",
+	},
+	{
+		name:  "revocations: one that starts waits for none that it cannot compare",
+		edits: []edit{{"verifier/revocations/sync.go", "now.Hidden || hidden, now.Disputed || disputed", "now.Hidden || hidden && false, now.Disputed || disputed && false"}},
+		tests: tests{revoking, "TestNewcomerWaits$"}, want: "TestNewcomerWaits",
+	},
+	{
+		name:  "revocations: one that starts waits for ever for an instance that failed",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "disputed = stuck &&", "disputed = stuck && false &&"}},
+		tests: tests{revRules, "TestMeeting$"}, want: "TestMeeting",
+	},
+	{
+		name:  "revocations: one that starts gives up on an instance that reads on",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "stuck := exact && place == m.Place", "stuck := exact"}},
+		tests: tests{revRules, "TestMeeting$"}, want: "TestMeeting",
+	},
+	{
+		name:  "revocations: one that starts gives up while groups change",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "stuck := exact && place == m.Place", "stuck := place == m.Place"}},
+		tests: tests{revRules, "TestMeeting$"}, want: "TestMeeting",
+	},
+	{
+		name:  "revocations: one that starts waits for an instance without room",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "!behind && !ahead &&", "(!behind && !ahead || true) &&"}},
+		tests: tests{revRules, "TestUnmet$"}, want: "TestUnmet",
+	},
+	{
+		name:  "revocations: an acknowledgement vouches for an entry with the nonce of an earlier one",
+		edits: []edit{{"verifier/revocations/internal/codec/ack.go", `return nonce + "@" + id`, `return nonce + "@"`}},
+		tests: tests{revoking, "TestNewcomerIsNotDeceived$"}, want: "TestNewcomerIsNotDeceived",
+	},
+	{
+		name:  "rediskeys: acknowledgements dated ahead crowd out others",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "math.abs(now - date)", "-date"}},
+		tests: tests{"./rotation/rediskeys", "TestAcksDatedAheadHideNone$"}, want: "TestAcksDatedAheadHideNone",
 	},
 	{
 		name:  "connections: a call ends with its timer",

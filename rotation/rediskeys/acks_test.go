@@ -72,7 +72,27 @@ func TestUselessAcksAreRemoved(t *testing.T) {
 	}
 }
 
-// A bucket keeps the 4096 youngest acknowledgements, and no more than a thousand are removed by one
+// Acknowledgements that a person has dated ahead take the place of none that an instance has just made.
+func TestAcksDatedAheadHideNone(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, s := running(t)
+	at := begin(t, s)
+	args := []any{"HSET", key("ack"), "other", ack("", 30*time.Second)}
+	for i := range 5000 {
+		args = append(args, fmt.Sprintf("ahead %04d", i), ack("", -50*time.Minute))
+	}
+	do(t, server, args...)
+	r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at, Ack: ack("", 0), Acks: true})
+	if got := instances(r.Acks); len(got) != 64 || !slices.Contains(got, "me") || !slices.Contains(got, "other") {
+		t.Errorf("Sync: %q", got)
+	}
+	if got := acksOf(t, s); len(got) != 4096 || !slices.Contains(got, "me") || !slices.Contains(got, "other") {
+		t.Errorf("Acks: %d", len(got))
+	}
+}
+
+// A bucket keeps the 4096 acknowledgements whose dates are nearest, and at most a thousand are removed by one
 // call.
 func TestBucketKeepsSoManyAcks(t *testing.T) {
 	redistest.Need(t)

@@ -188,7 +188,7 @@ func checkManyAcks(c *storeCheck) {
 	}
 	r := c.sync("", rotation.SyncRequest{Bucket: 4, Place: place, Acks: true})
 	if got := c.byInstance("Sync", r.Acks); !maps.Equal(got, want) {
-		c.errorf("Sync: of %d acknowledgements it returned %d, %q, want the %d youngest", n, len(got), slices.Sorted(maps.Keys(got)), maxSyncAcks)
+		c.errorf("Sync: of %d acknowledgements it returned %d, %q, want the %d nearest", n, len(got), slices.Sorted(maps.Keys(got)), maxSyncAcks)
 	}
 	if got := c.acks(4); len(got) != n {
 		c.errorf("Acks: %d, want all %d", len(got), n)

@@ -301,6 +301,24 @@ func (c *Cluster) CutLog(bucket, n int) {
 	c.primary.undo = nil
 }
 
+// AddEntry appends an entry to the log of a bucket, as a person would with XADD. Its nonce may be empty.
+func (c *Cluster) AddEntry(bucket int, e rotation.LogEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.primary.bucket(bucket)
+	c.primary.append(bucket, c.primary.now(b), e)
+	b.log[len(b.log)-1].Nonce = e.Nonce
+}
+
+// DropEntry removes the entries with a nonce from the log of a bucket, as a person would with XDEL.
+func (c *Cluster) DropEntry(bucket int, nonce string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.primary.bucket(bucket)
+	b.log = slices.DeleteFunc(slices.Clone(b.log), func(e entry) bool { return e.Nonce == nonce })
+	c.primary.undo = nil // an undo would need the entries that are removed
+}
+
 // Ring returns a copy of the fields of a tenant's ring on the primary.
 func (c *Cluster) Ring(tenant string) map[string][]byte {
 	c.mu.Lock()

@@ -354,7 +354,7 @@ func (c *Conn) Acks(ctx context.Context, bucket int) ([]rotation.RawAck, time.Ti
 			return answer{}, err
 		}
 		b := s.bucket(bucket)
-		return answer{b.youngest(maxAcks), date(s.now(b))}, nil
+		return answer{s.nearest(b, maxAcks), date(s.now(b))}, nil
 	})
 	return a.acks, a.now, err
 }

@@ -221,7 +221,7 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 		reply.Digests = append(reply.Digests, s.digest(q.Bucket, now, instance, tenant))
 	}
 	if q.Acks {
-		reply.Acks = b.youngest(maxSyncAcks)
+		reply.Acks = s.nearest(b, maxSyncAcks)
 	}
 	return reply
 }
@@ -273,26 +273,20 @@ const (
 	maxAcks     = 4096
 )
 
-// youngest returns the youngest acknowledgements, at most n, sorted by instance.
-func (b *bucket) youngest(n int) []rotation.RawAck {
+// nearest returns the acknowledgements whose dates are nearest to the server's clock, at most n, sorted by instance.
+func (s *server) nearest(b *bucket, n int) []rotation.RawAck {
+	now := time.Now().Add(s.ahead)
+	away := func(a rotation.RawAck) time.Duration { return now.Sub(a.At()).Abs() }
 	var all []rotation.RawAck
 	for instance, sealed := range b.acks {
 		all = append(all, rotation.RawAck{Instance: instance, Sealed: bytes.Clone(sealed)})
 	}
 	slices.SortFunc(all, func(x, y rotation.RawAck) int {
-		return cmp.Or(cmp.Compare(ackDate(y), ackDate(x)), strings.Compare(x.Instance, y.Instance))
+		return cmp.Or(cmp.Compare(away(x), away(y)), strings.Compare(x.Instance, y.Instance))
 	})
 	all = all[:min(n, len(all))]
 	slices.SortFunc(all, func(x, y rotation.RawAck) int { return strings.Compare(x.Instance, y.Instance) })
 	return all
-}
-
-// ackDate returns the date of an acknowledgement, or 0 without one.
-func ackDate(a rotation.RawAck) uint64 {
-	if len(a.Sealed) < 12 {
-		return 0
-	}
-	return binary.BigEndian.Uint64(a.Sealed[4:])
 }
 
 func (s *server) load(tenant string) rotation.Snapshot {

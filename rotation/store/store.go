@@ -38,7 +38,8 @@ func BucketOf(tenant string) int {
 //
 // Anyone who can write to the store chooses what it answers, but must not choose how much. So a
 // store bounds what it returns: an entry of the log with an oversized field has that field empty,
-// and of many acknowledgements the youngest are returned.
+// and of many acknowledgements those are returned whose dates are nearest to its time. One that is dated
+// ahead takes the place of none that an instance has just made.
 //
 // A store may have a method Name() string besides, which tells it from other stores that a process
 // could be given by mistake. A snapshot is used with a store of the same name only.
@@ -74,7 +75,7 @@ type Store interface {
 	Write(ctx context.Context, c Change) (Result, error)
 
 	// Acks returns the acknowledgements in the bucket, at most 4096, sorted by instance, and the
-	// store's time. If there are more, it returns the youngest.
+	// store's time. If there are more, it returns those whose dates are nearest to that.
 	Acks(ctx context.Context, bucket int) (acks []RawAck, now time.Time, err error)
 
 	// Forget removes the acknowledgements of instance in the buckets.
@@ -185,7 +186,7 @@ type SyncReply struct {
 	Run string
 
 	// Acks, if they were requested, are those that are stored after this sync, sorted by instance.
-	// If there are more than 64, they are the 64 youngest.
+	// If there are more than 64, they are the 64 whose dates are nearest to the store's time.
 	Acks []RawAck
 
 	// Mended names what this sync has removed from the bucket, since it was nothing that a store writes, and made

@@ -29,13 +29,15 @@ type bucket struct {
 	index  int
 	groups []int // that lie in it
 
-	place   rotation.Place // up to which the log was read
-	last    string         // see rules.Held
-	past    []rules.Held   // at earlier places
-	seen    []string       // nonces of entries of the log that a newcomer has read
-	applied []string       // nonces of the changes of late that were applied
-	begun   bool           // its groups were read once
-	exact   bool           // the held entries are exactly those of the log up to place
+	place   rotation.Place           // up to which the log was read
+	last    string                   // see rules.Held
+	past    []rules.Held             // at earlier places, one for each newest authentic entry
+	been    []rules.Held             // the same, one for each place
+	met     map[string]rules.Meeting // with live instances, until the first good read
+	seen    []string                 // nonces of entries of the log that a newcomer has read
+	applied []string                 // nonces of the changes of late that were applied
+	begun   bool                     // its groups were read once
+	exact   bool                     // the held entries are exactly those of the log up to place
 
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
@@ -57,6 +59,9 @@ type bucket struct {
 // poll old, and most buckets change less often than that.
 const maxPast = 16
 
+// placeOf returns what an acknowledgement says of p.
+func placeOf(p rotation.Place) string { return codec.PlaceOf(p.ID, p.Nonce) }
+
 // maxSeen is how many nonces a newcomer remembers. A place that it has forgotten costs it a wait.
 const maxSeen = 128
 
@@ -69,7 +74,7 @@ func (b *bucket) see(reply *rotation.SyncReply) {
 	for _, e := range reply.Changed {
 		b.seen = append(b.seen, e.Nonce)
 	}
-	b.seen = append(b.seen, reply.Place.Nonce)
+	b.seen = append(b.seen, reply.Place.Nonce, placeOf(reply.Place))
 	b.seen = b.seen[max(0, len(b.seen)-maxSeen):]
 }
 
@@ -100,7 +105,7 @@ func (bs *buckets) add(index int) *bucket {
 // heldAt returns what the list holds of b, with the minute up to which entries were forgotten. The
 // caller holds mu.
 func (l *List) heldAt(b *bucket) rules.Held {
-	h := rules.Held{Last: b.last, Minute: l.swept}
+	h := rules.Held{Place: placeOf(b.place), Last: b.last, Minute: l.swept}
 	for _, g := range b.groups {
 		h.Print ^= l.prints[g]
 	}
@@ -124,13 +129,19 @@ func (l *List) addGone(b *bucket, end int64, f codec.Fingerprint) {
 	l.gone[b.index][end] ^= f
 }
 
-// rememberPast notes the held entries at the place of b.
+// rememberPast notes the held entries at the place of b. A person who fills the log with entries makes many places, and
+// no newest authentic entry.
 func (b *bucket) rememberPast(h rules.Held) {
-	if n := len(b.past); n > 0 && b.past[n-1].Last == h.Last && b.past[n-1].Minute == h.Minute {
-		b.past[n-1] = h
-		return
+	b.past = remember(b.past, h, func(a rules.Held) bool { return a.Last == h.Last })
+	b.been = remember(b.been, h, func(a rules.Held) bool { return a.Place == h.Place })
+}
+
+// remember adds h to those of late, in place of the last one if they are alike and of one minute.
+func remember(past []rules.Held, h rules.Held, alike func(rules.Held) bool) []rules.Held {
+	if n := len(past); n > 0 && alike(past[n-1]) && past[n-1].Minute == h.Minute {
+		past = past[:n-1]
 	}
-	b.past = append(b.past[max(0, len(b.past)-maxPast+1):], h)
+	return append(past[max(0, len(past)-maxPast+1):], h)
 }
 
 // setState writes what mu guards of b.

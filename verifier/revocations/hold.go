@@ -175,7 +175,7 @@ func (l *List) earliest() int64 {
 func (l *List) beginAnewLocked(minute int64) {
 	l.swept = minute
 	for _, b := range l.all {
-		b.state, b.place, b.past, b.begun = rules.State{}, rotation.Place{}, nil, false
+		b.state, b.place, b.past, b.been, b.begun = rules.State{}, rotation.Place{}, nil, nil, false
 		l.nudge(b.index)
 	}
 	l.cfg.Logger.Error("revocations: a clock was ahead and is set back: all revocations are read again")

@@ -354,27 +354,42 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	if len(reply.Acks) == 0 {
 		return
 	}
-	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
+	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Place: placeOf(reply.Place), Gap: l.cfg.gap(), Held: held, Gone: gone, Past: slices.Concat(b.past, b.been)}
+	v.Seen = append(slices.Clone(b.seen), v.Place, reply.Place.Nonce)
 	for _, e := range reply.Changed {
-		v.Log = append(v.Log, e.Nonce)
+		v.Seen = append(v.Seen, e.Nonce)
 	}
-	v.Seen = slices.Concat(b.seen, v.Log)
-	if l.isPartial() {
+	partial := l.isPartial()
+	if partial {
 		v.Past = nil
 	}
 	if !b.exact || v.Past == nil {
-		v.Held.Last = notComparable
+		v.Held.Place, v.Held.Last = "", notComparable
 	}
-	keys, ahead := l.current(), false
+	sum := ackSum{full: len(reply.Acks) >= maxAcks, partial: partial}
 	for _, raw := range reply.Acks {
-		ahead = r.readAck(keys, b, raw, &v, now) || ahead
+		r.readAck(b, raw, &v, now, &sum)
 	}
-	now.Vouched = now.Vouched && !ahead
+	now.Vouched = (sum.speaks || sum.recalls && !sum.unlike && !now.Hidden) && !sum.ahead
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
 		l.count(&l.alarms.Disputed)
 		l.nudge(b.index)
 	}
+}
+
+// maxAcks is how many acknowledgements a reply has at most, see [rotation.SyncReply]. Then there may be others.
+const maxAcks = 64
+
+// An ackSum is what the acknowledgements of a reply say together.
+type ackSum struct {
+	full    bool // the store may have others
+	partial bool // there is no room for everything here, so nothing compares
+
+	speaks  bool // one of a live instance vouches
+	recalls bool // another one vouches
+	unlike  bool // a live instance is not known to hold the same
+	ahead   bool // a live instance has read what the log lacks
 }
 
 // isPartial reports whether something is not held, since there was no room. Then nothing can be compared.
@@ -384,25 +399,50 @@ func (l *List) isPartial() bool {
 	return l.short.partial()
 }
 
-// readAck compares one acknowledgement. It reports whether its instance has read what the log lacks.
-func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) (ahead bool) {
+// readAck compares one acknowledgement. Only a person writes one that is not authentic: he may have replaced, or crowded
+// out, the one that shows what he has removed.
+func (r *reading) readAck(b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading, sum *ackSum) {
 	l := r.l
-	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
+	a, err := codec.OpenAck(l.current(), raw.Instance, b.index, raw.Sealed)
 	live := (rules.Live(raw.At(), v.Now, 3*v.Gap) || rules.Live(raw.At(), v.Here, 3*v.Gap)) && !raw.Parted()
+	now.Hidden = now.Hidden || live && err != nil && sum.full
 	switch {
-	case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
-		l.keys.unread, now.Disputed = true, true
-	case err != nil && !errors.Is(err, codec.ErrNoKey):
+	case errors.Is(err, codec.ErrNoKey):
+		if live { // its instance holds a digest key that the store has lost
+			l.keys.unread, now.Disputed = true, true
+		}
+	case err != nil:
 		l.count(&l.alarms.Forged)
-	case err == nil:
+		now.Disputed = now.Disputed || live && !errors.Is(err, codec.ErrNewer)
+	default:
 		if live {
 			l.live[a.Instance] = a.At
 		}
-		now.Vouched = now.Vouched || v.Vouches(a)
-		now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
-		ahead = !raw.Parted() && v.Ahead(a)
+		if v.Vouches(a) {
+			sum.speaks = sum.speaks || v.Speaks(a)
+			sum.recalls = true
+		}
+		if !raw.Parted() {
+			now.Disputed = now.Disputed || v.Disputes(a)
+			sum.ahead = sum.ahead || v.Ahead(a)
+			sum.unlike = sum.unlike || v.Unlike(a)
+			r.meet(b, a, v, now, sum)
+		}
 	}
-	return ahead
+}
+
+// meet has an instance that starts wait for a live one, see [rules.Meeting].
+func (r *reading) meet(b *bucket, a codec.Ack, v *rules.View, now *rules.Reading, sum *ackSum) {
+	if !b.state.Good.IsZero() || sum.partial {
+		b.met = nil
+		return
+	}
+	if b.met == nil {
+		b.met = make(map[string]rules.Meeting)
+	}
+	m, hidden, disputed := b.met[a.Instance].After(v.Unmet(a), a.Place, r.sent, b.exact, v.Gap)
+	b.met[a.Instance] = m
+	now.Hidden, now.Disputed = now.Hidden || hidden, now.Disputed || disputed
 }
 
 // notComparable is the nonce of no entry of a log.

@@ -175,10 +175,13 @@ func (l *List) ackOf(b *bucket, at time.Time, instance string) []byte {
 		return nil
 	}
 	held := l.heldAt(b)
-	if !b.exact || l.short.partial() {
-		held.Minute = codec.Forever // no reader compares it
+	switch {
+	case l.short.partial():
+		held.Minute = codec.Partial
+	case !b.exact:
+		held.Minute = codec.Between
 	}
-	a := codec.Ack{Instance: instance, Bucket: b.index, At: at, Good: b.state.Since, Place: b.place.Nonce, Last: held.Last, Held: held.Print, Minute: held.Minute, Applied: b.applied}
+	a := codec.Ack{Instance: instance, Bucket: b.index, At: at, Good: b.state.Since, Place: placeOf(b.place), Last: held.Last, Held: held.Print, Minute: held.Minute, Applied: b.applied}
 	if !b.state.Since.IsZero() && b.state.Complete.Sub(b.state.Since) >= 2*l.cfg.gap() {
 		a.Run = b.state.Run
 	}

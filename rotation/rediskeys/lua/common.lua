@@ -143,11 +143,12 @@ local function dateOf(value)
   return date > 0 and date or nil
 end
 
--- The youngest acknowledgements of a bucket, at most n, name and value in turn. Left out are those
+-- The acknowledgements of a bucket whose dates are nearest to now, at most n, name and value in turn. So
+-- what a person dates ahead does not take the place of those of live instances. Left out are those
 -- that are malformed, older than a day, or more than an hour ahead. Redis' clock judges that, and not
 -- the store's: an entry of the log from the far future must not make all of them old.
 --
--- With prune it removes what it leaves out for those reasons, and the oldest above maxAcks. If the
+-- With prune it removes what it leaves out for those reasons, and the farthest above maxAcks. If the
 -- removal fails, a later call repeats it.
 local function acknowledgements(ack, n, prune)
   local flat, now = redis.call('HGETALL', ack), wall()
@@ -155,12 +156,12 @@ local function acknowledgements(ack, n, prune)
   for i = 1, #flat, 2 do
     local date = dateOf(flat[i + 1])
     if date and #flat[i] <= maxEntry.actor and (date == 0 or now - date <= day and date - now <= hour) then
-      all[#all + 1] = {flat[i], flat[i + 1], date}
+      all[#all + 1] = {flat[i], flat[i + 1], math.abs(now - date)}
     else
       old[#old + 1] = flat[i]
     end
   end
-  table.sort(all, function(a, b) return a[3] > b[3] end)
+  table.sort(all, function(a, b) return a[3] < b[3] end)
   for i = maxAcks + 1, #all do
     old[#old + 1] = all[i][1]
   end

@@ -14,6 +14,12 @@ const (
 	maxText = 64 // bytes of a nonce, and of a run
 )
 
+// Values of [Ack.Minute] that say that Held compares with nothing. Both are later than every minute.
+const (
+	Partial = Forever     // the instance has no room for everything
+	Between = Forever - 1 // it has read some groups later than the log: its next acknowledgement compares again
+)
+
 // An Ack is the acknowledgement of an instance in a bucket: what it has read there, and what it
 // holds. Times are in whole milliseconds.
 type Ack struct {
@@ -22,15 +28,24 @@ type Ack struct {
 
 	At    time.Time // when it was made, by the instance's own clock
 	Good  time.Time // since when it has been in sync without a break, by the same clock, or zero
-	Place string    // the nonce of the newest entry of the log that it has read
+	Place string    // of the newest entry of the log that it has read, see [PlaceOf]
 	Last  string    // the nonce of the newest authentic one, or "" if it has seen none
 	Run   string    // of the store, in which it has been in sync for two polls, or ""
 
 	// Held is the fingerprint of all entries that it holds in the bucket, and that end after Minute.
 	Held   Fingerprint
-	Minute int64 // in seconds since 1970
+	Minute int64 // in seconds since 1970, or Partial, or Between
 
 	Applied []string // nonces of changes of late that it has applied, at most MaxApplied
+}
+
+// PlaceOf returns what an acknowledgement says of a place: its nonce, @, and its ID. A person can give entries any nonce,
+// such as that of an earlier one, but no ID of an earlier one: IDs grow. A nonce for which there is no room is left out.
+func PlaceOf(id, nonce string) string {
+	if len(nonce)+1+len(id) > maxText {
+		nonce = ""
+	}
+	return nonce + "@" + id
 }
 
 // SealAck returns what to store of an acknowledgement.

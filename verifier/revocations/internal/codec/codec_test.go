@@ -224,3 +224,15 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestPlaceOf: a place fits into an acknowledgement, and names its entry whatever nonce a person has given it.
+func TestPlaceOf(t *testing.T) {
+	long := strings.Repeat("n", 64)
+	for _, tt := range []struct{ id, nonce, want string }{
+		{"1-0", "n", "n@1-0"}, {"1-0", "", "@1-0"}, {"1-0", "a@b", "a@b@1-0"}, {"1-0", long, "@1-0"}, {"1-0", long[:60], long[:60] + "@1-0"},
+	} {
+		if got := PlaceOf(tt.id, tt.nonce); got != tt.want || len(got) > maxText {
+			t.Errorf("PlaceOf(%q, %q) = %q, want %q", tt.id, tt.nonce, got, tt.want)
+		}
+	}
+}

@@ -16,6 +16,7 @@ type Gone struct {
 
 // A Held is what an instance holds in a bucket after it has read the log up to a place.
 type Held struct {
+	Place  string // of the newest entry of the log, as in an acknowledgement; "" compares with none
 	Last   string // the nonce of the newest authentic entry of the log; "" if it has seen none
 	Minute int64  // entries that end up to it are not counted
 	Print  codec.Fingerprint
@@ -31,6 +32,12 @@ func (h Held) at(minute int64, gone []Gone) codec.Fingerprint {
 		}
 	}
 	return f
+}
+
+// with reports whether a was made at the place of h, or no authentic entry of the log lies between. At one
+// place the newest authentic entry may differ: a person may have cut it from the middle of the log.
+func (h Held) with(a codec.Ack) bool {
+	return a.Last == h.Last || a.Place == h.Place && a.Place != ""
 }
 
 // A Comparison says how what another instance holds compares with ours.
@@ -53,7 +60,7 @@ const oldMinute = 60
 // A reader of a log whose newest entries are all forged has seen no authentic one. Nothing authentic was
 // written since, so it is at the place of anyone.
 func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
-	if (a.Last == now.Last || now.Last == "") && a.Minute <= now.Minute {
+	if (now.with(a) || now.Last == "") && a.Minute <= now.Minute {
 		switch {
 		case now.at(a.Minute, gone) == a.Held:
 			return Same
@@ -64,7 +71,7 @@ func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
 	}
 	for _, h := range earlier {
 		switch {
-		case h.Last != a.Last || h.Minute != a.Minute:
+		case !h.with(a) || h.Minute != a.Minute:
 		case h.Print == a.Held:
 			return Same
 		default:
@@ -80,8 +87,11 @@ type View struct {
 	Now  time.Time // by the store's clock, which a person can push ahead
 	Here time.Time // by this one
 	Run  string    // of the store, or ""
-	Log  []string  // nonces of the newest entries of the log
-	Seen []string  // those, and of entries that were read earlier
+	// Place is that of the newest entry of the log, as in an acknowledgement. Seen has places, and nonces of entries,
+	// that were read.
+	Place string
+	Seen  []string
+
 	Gap  time.Duration
 	Held Held
 	Gone []Gone
@@ -100,8 +110,8 @@ func (v *View) live(at time.Time) bool {
 }
 
 // Vouches reports whether a proves that the store lacks nothing of the bucket: its instance was in sync for two
-// polls in this run of the store, and holds the entries that we have read. It is live, or its place is still
-// in the log: a run loses nothing.
+// polls in this run of the store, and holds the entries that we have read. It is live, or the log has not
+// changed since: a run loses nothing.
 //
 // The two polls are in this run, so every holder had time to put back what a failover before it had lost.
 // Where the store does not tell its run, nothing vouches: a failover brings back acknowledgements from
@@ -113,8 +123,56 @@ func (v *View) Vouches(a codec.Ack) bool {
 	if a.Run == "" || a.Run != v.Run {
 		return false
 	}
-	live := a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
-	return live || slices.Contains(v.Log, a.Place)
+	return v.Speaks(a) || a.Place == v.Place
+}
+
+// Speaks reports whether a is of another instance that has said within W that it was in sync for two polls. If such an
+// instance vouches, no other need be asked.
+func (v *View) Speaks(a codec.Ack) bool {
+	return a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
+}
+
+// Unlike reports whether a is of another live instance, and nothing shows that it holds what we do.
+func (v *View) Unlike(a codec.Ack) bool {
+	return a.Instance != v.Self && v.live(a.At) && Compare(a, v.Held, v.Gone, v.Past) != Same
+}
+
+// Unmet reports whether a is [View.Unlike] this one though nothing is known to differ, and the next acknowledgements
+// may tell. They will not where its instance has no room for everything, or where the minutes differ since a clock
+// does: no person who writes to the store can cause that.
+func (v *View) Unmet(a codec.Ack) bool {
+	behind := a.Minute < v.Held.Minute-oldMinute
+	ahead := a.Minute > v.Held.Minute && a.Minute != codec.Between
+	return v.Unlike(a) && !behind && !ahead && Compare(a, v.Held, v.Gone, v.Past) == Unknown
+}
+
+// A Meeting is when an instance that starts and a live one last held the same, or met first, and the place of that one
+// when it was seen last. The zero Meeting is before the first.
+type Meeting struct {
+	At    time.Time
+	Place string
+}
+
+// After returns the meeting after a look at sent: whether the other is [View.Unmet], and its place. An instance that
+// starts waits for each live one, until they were seen to hold the same within gap, which is W. exact says that what it
+// has read is that of one place of the log.
+//
+// One that cannot be compared for W, and reads no further, counts as one that holds other entries: it may have failed,
+// so the wait is bounded. One that reads on can be compared soon, unless a person changes the log or the groups all the
+// while: then what it holds is hidden, and the wait lasts as long.
+func (m Meeting) After(unmet bool, place string, sent time.Time, exact bool, gap time.Duration) (next Meeting, hidden, disputed bool) {
+	stuck := exact && place == m.Place
+	switch {
+	case !unmet:
+		m.At = sent
+	case m.At.IsZero():
+		m.At, hidden = sent, true
+	default:
+		disputed = stuck && Age(sent, m.At) > gap
+		hidden = !disputed
+	}
+	m.Place = place
+	return m, hidden, disputed
 }
 
 // Disputes reports whether a live instance holds other entries than we do.
@@ -125,7 +183,8 @@ func (v *View) Disputes(a codec.Ack) bool {
 // Ahead reports whether a live instance has read a change that the log lacks. A person may have removed
 // it, or a fault: then another acknowledgement, of before the change, vouches for nothing.
 func (v *View) Ahead(a codec.Ack) bool {
-	return a.Instance != v.Self && a.Place != "" && v.live(a.At) && !slices.Contains(v.Seen, a.Place)
+	nonce := a.Place[:max(0, strings.LastIndex(a.Place, "@"))]
+	return a.Instance != v.Self && a.Place != "" && v.live(a.At) && !slices.Contains(v.Seen, a.Place) && !slices.Contains(v.Seen, nonce)
 }
 
 // Collects reports whether self removes ended entries from the store: the first live instance does, by

@@ -6,4 +6,6 @@
 //	new ------------------------------> in doubt --------------------> in sync
 //	 |                                     ^                              |
 //	 '-- first read, vouched: in sync      '---- place lost, other run ---'
+//
+// One that starts waits on while what live instances hold is hidden, too.
 package rules

@@ -160,6 +160,12 @@ func TestState(t *testing.T) {
 		"a failover that kept the place": {
 			{0, Reading{Trusted: true, Run: "a"}, false, 0}, {2, Reading{Run: "b"}, true, 0}, {7.8, Reading{Run: "b"}, false, 7.8},
 		},
+		"one that cannot see what others hold is not ready, however long": {
+			{0, Reading{Resync: true, Hidden: true}, true, -1}, {5.8, Reading{Hidden: true}, true, -1}, {600, Reading{Hidden: true}, true, -1}, {602, Reading{}, false, 602},
+		},
+		"one that was ready is in sync again, whatever it sees": {
+			{0, Reading{Trusted: true}, false, 0}, {2, Reading{Resync: true}, true, 0}, {7.8, Reading{Hidden: true, Disputed: true}, false, 7.8},
+		},
 		"a second loss begins the wait again": {
 			{0, Reading{Trusted: true}, false, 0}, {2, Reading{Resync: true}, true, 0}, {6, Reading{Resync: true}, true, 0}, {7.8, Reading{}, true, 0}, {11.8, Reading{}, false, 11.8},
 		},
@@ -215,10 +221,91 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestComparePlace: at one place of the log two instances hold the same, also if they know another newest authentic
+// entry: it may have been cut from the middle of the log.
+func TestComparePlace(t *testing.T) {
+	now := Held{Place: "9@9", Last: "c", Minute: 120, Print: 1}
+	past := []Held{{Place: "7@7", Last: "b", Minute: 120, Print: 8}}
+	for _, tt := range []struct {
+		place, last string
+		minute      int64
+		held        codec.Fingerprint
+		want        Comparison
+	}{
+		{"9@9", "d", 120, 1, Same}, {"9@9", "d", 120, 3, Different}, {"9@9", "", 120, 3, Different}, {"9@10", "d", 120, 3, Unknown},
+		{"7@7", "d", 120, 8, Same}, {"7@7", "d", 120, 7, Different}, {"7@8", "d", 120, 8, Unknown}, {"9@9", "d", codec.Between, 3, Unknown},
+		{"", "d", 120, 3, Unknown}, {"9@10", "c", 120, 3, Different},
+	} {
+		a := codec.Ack{Place: tt.place, Last: tt.last, Minute: tt.minute, Held: tt.held}
+		if got := Compare(a, now, nil, past); got != tt.want {
+			t.Errorf("%+v: %v, want %v", tt, got, tt.want)
+		}
+	}
+	now.Place = ""
+	if Compare(codec.Ack{Place: "", Last: "d", Minute: 120, Held: 3}, now, nil, nil) != Unknown {
+		t.Error("no place is a place")
+	}
+}
+
+// TestUnmet: one that starts waits for a live instance that may compare with the next acknowledgement, and not for one
+// that never will.
+func TestUnmet(t *testing.T) {
+	v := View{Self: "me", Now: at(100), Here: at(100), Gap: gap, Place: "9@9", Seen: []string{"9@9", "8"}, Held: Held{Place: "9@9", Last: "c", Minute: 120, Print: 1}}
+	good := codec.Ack{Instance: "other", At: at(99), Place: "8@8", Last: "b", Minute: 120, Held: 1}
+	for _, tt := range []struct {
+		what                string
+		edit                func(a *codec.Ack)
+		unlike, unmet, away bool
+	}{
+		{"one at another place", func(*codec.Ack) {}, true, true, false},
+		{"one that holds the same", func(a *codec.Ack) { a.Place = "9@9" }, false, false, false},
+		{"one that holds something else", func(a *codec.Ack) { a.Place, a.Held = "9@9", 2 }, true, false, false},
+		{"one between two rounds", func(a *codec.Ack) { a.Place, a.Minute = "9@9", codec.Between }, true, true, false},
+		{"one without room", func(a *codec.Ack) { a.Place, a.Minute = "9@9", codec.Partial }, true, false, false},
+		{"one whose clock is behind", func(a *codec.Ack) { a.Minute = 0 }, true, false, false},
+		{"one whose clock is ahead", func(a *codec.Ack) { a.Minute = 180 }, true, false, false},
+		{"one that is silent", func(a *codec.Ack) { a.At = at(9) }, false, false, false},
+		{"this one", func(a *codec.Ack) { a.Instance = "me" }, false, false, false},
+		{"one at a place that is gone", func(a *codec.Ack) { a.Place = "7@7" }, true, true, true},
+		{"one at a place without nonce that is gone", func(a *codec.Ack) { a.Place = "@7" }, true, true, true},
+	} {
+		a := good
+		tt.edit(&a)
+		if v.Unlike(a) != tt.unlike || v.Unmet(a) != tt.unmet || v.Ahead(a) != tt.away {
+			t.Errorf("%s is unlike: %t, unmet: %t, ahead: %t", tt.what, v.Unlike(a), v.Unmet(a), v.Ahead(a))
+		}
+	}
+}
+
+// TestMeeting: one that starts waits a while for a live instance that reads no further, and as long as it takes for one
+// that does.
+func TestMeeting(t *testing.T) {
+	for _, tt := range []struct {
+		what             string
+		unmet, exact     bool
+		m                Meeting
+		hidden, disputed bool
+		at               time.Time
+	}{
+		{"one that is new", true, true, Meeting{}, true, false, at(100)},
+		{"one that holds the same at once", false, true, Meeting{}, false, false, at(100)},
+		{"one that held the same a moment ago", true, true, Meeting{at(98), "p"}, true, false, at(98)},
+		{"one that has never held the same, and is stuck", true, true, Meeting{at(97), "p"}, false, true, at(97)},
+		{"one that reads on", true, true, Meeting{at(1), "o"}, true, false, at(1)},
+		{"while the groups here change", true, false, Meeting{at(1), "p"}, true, false, at(1)},
+		{"one that holds the same again", false, true, Meeting{at(1), "o"}, false, false, at(100)},
+	} {
+		m, hidden, disputed := tt.m.After(tt.unmet, "p", at(100), tt.exact, gap)
+		if hidden != tt.hidden || disputed != tt.disputed || m != (Meeting{tt.at, "p"}) {
+			t.Errorf("%s: %+v, hidden %t, disputed %t", tt.what, m, hidden, disputed)
+		}
+	}
+}
+
 // TestVouches: what another instance says counts for as long as it is fresh, or in the same run of the store, and if it
 // holds what was read.
 func TestVouches(t *testing.T) {
-	v := View{Self: "me", Now: at(100), Run: "r", Log: []string{"p"}, Gap: gap, Held: Held{Last: "c", Print: 1}}
+	v := View{Self: "me", Now: at(100), Run: "r", Place: "p", Gap: gap, Held: Held{Last: "c", Print: 1}}
 	good := codec.Ack{Instance: "other", At: at(99), Good: at(90), Last: "c", Place: "x", Run: "r", Held: 1}
 	for _, tt := range []struct {
 		what     string

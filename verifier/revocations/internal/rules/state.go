@@ -27,6 +27,7 @@ type Reading struct {
 	Vouched  bool      // an acknowledgement proves that nothing is missing
 	Disputed bool      // a live instance holds other entries than the store has
 	Merging  bool      // what the store had lost was put back since the last read
+	Hidden   bool      // what a live instance holds could not be seen, and may be with the next read
 }
 
 // maxDisputes is how many times recover a dispute may keep an instance waiting.
@@ -42,6 +43,9 @@ const maxDisputes = 6
 // A dispute is settled within two polls of the holder. One that lasts much longer is no loss of the store, but
 // instances that are configured differently, and must not keep all new instances from answering.
 //
+// It also waits on, and as long as it takes, while it cannot see what live instances hold. No fault and no
+// configuration keeps that from it for long, only a person who writes to the store all the while.
+//
 // Another run of the store means a failover or a restart: the place may be proved, and writes after it
 // be lost.
 func (s State) After(r Reading, recover time.Duration) State {
@@ -56,6 +60,7 @@ func (s State) After(r Reading, recover time.Duration) State {
 		s.Doubt = false
 	case s.Good.IsZero() && (r.Merging || r.Disputed && r.Sent.Sub(s.Began) < maxDisputes*recover):
 		s.Until = r.Sent.Add(recover)
+	case s.Good.IsZero() && r.Hidden:
 	case !r.Sent.Before(s.Until):
 		s.Doubt = false
 	}
