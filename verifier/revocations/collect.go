@@ -17,9 +17,9 @@ import (
 const collectAtOnce = 256
 
 // collect removes ended entries from the store, if this instance is the one that does. While the clocks
-// differ, nothing is removed.
+// differ, nothing is removed. Without a digest key nothing can be logged, and no entry be told from junk.
 func (l *List) collect(ctx context.Context) {
-	if l.cfg.Transient || ctx.Err() != nil || !l.isCollector() {
+	if l.cfg.Transient || ctx.Err() != nil || len(l.current()) == 0 || !l.isCollector() {
 		return
 	}
 	var reads []groupRead
