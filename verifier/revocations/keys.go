@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -323,7 +324,8 @@ func (l *List) hasKeys() bool {
 
 // keyToWrite returns the digest key for a new entry. If the store has no key, it makes one, and waits
 // before that: an acknowledgement shows an instance that may hold one which the store has lost. Two keys would
-// make each look-up slower, and none is ever removed.
+// make each look-up slower, and none is ever removed. A store that was emptied has no acknowledgements, so a
+// command waits for a poll of those that run, and looks again.
 func (l *List) keyToWrite(ctx context.Context) (*codec.Key, error) {
 	select {
 	case <-l.keysAt:
@@ -332,24 +334,54 @@ func (l *List) keyToWrite(ctx context.Context) (*codec.Key, error) {
 	case <-ctx.Done():
 		return nil, l.whyNot(ctx)
 	}
-	l.mu.Lock()
-	first, err := l.keys.set.First(), l.keysErr
-	l.mu.Unlock()
-	if first != nil || err != nil {
-		return first, err
-	}
-	ackCtx, cancel := context.WithTimeout(ctx, l.cfg.Deadline)
-	defer cancel()
-	acks, _, err := l.store.Acks(ackCtx, l.keys.bucket.index)
-	if err != nil {
-		return nil, err
-	}
-	if len(acks) > 0 {
-		if err := l.WaitReady(ctx); err != nil {
+	for waited := !l.cfg.Transient || l.cfg.TrustFirstRead; ; waited = true {
+		l.mu.Lock()
+		first, err := l.keys.set.First(), l.keysErr
+		l.mu.Unlock()
+		if first != nil || err != nil {
+			return first, err
+		}
+		acks, _, err := l.acks(ctx, l.keys.bucket.index)
+		if err != nil {
+			return nil, err
+		}
+		if len(acks) > 0 {
+			if err := l.WaitReady(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if len(acks) > 0 || waited {
+			return l.makeKey(ctx)
+		}
+		if err := l.awaitPoll(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return l.makeKey(ctx)
+}
+
+// awaitPoll waits as long as an instance with the default settings takes from one poll to the next, and to put back a
+// digest key; or until a digest key is known.
+func (l *List) awaitPoll(ctx context.Context) error {
+	polled := time.NewTimer(l.cfg.Poll + l.cfg.Poll/5 + 2*defaultDeadline)
+	defer polled.Stop()
+	for !l.hasKeys() {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		if l.hasKeys() {
+			break
+		}
+		select {
+		case <-changed:
+		case <-polled.C:
+			return nil
+		case <-l.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return l.whyNot(ctx)
+		}
+	}
+	return nil
 }
 
 // whyNot returns why something did not happen until ctx ended.

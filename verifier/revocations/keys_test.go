@@ -210,3 +210,36 @@ func TestKeyOfTheSameID(t *testing.T) {
 		}
 	})
 }
+
+// TestCommandsAfterFlush: a person empties the store again and again, and each time a command is there first. The
+// commands wait for the digest key of the instance that runs. So they make none of their own, of which a fifth would
+// stop all instances. Where none runs, a command makes one.
+func TestCommandsAfterFlush(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		time.Sleep(10 * time.Second)
+		for n := range 6 {
+			cluster.Flush()
+			name := fmt.Sprint("command", n)
+			command := open(t, cluster.Connect(name), name, func(c *Config) { c.Transient, c.Deadline = true, 2*time.Second })
+			token := revoked(t, issuer, command, fmt.Sprint(n))
+			_ = command.Close(t.Context())
+			time.Sleep(10 * time.Second)
+			want(t, issuer, token, "refused", a)
+		}
+		want(t, issuer, issuer.token("acme", nil), "accepted", a)
+		if names := a.Status().KeyNames; len(names) != 1 {
+			t.Errorf("the digest keys are %v", names)
+		}
+		_ = a.Close(t.Context())
+		cluster.Flush()
+		begin := time.Now()
+		command := open(t, cluster.Connect("last"), "last", func(c *Config) { c.Transient, c.Deadline = true, 2*time.Second })
+		revoked(t, issuer, command, "last")
+		if took := time.Since(begin); took > 4*time.Second {
+			t.Errorf("without an instance a command takes %v", took)
+		}
+	})
+}
