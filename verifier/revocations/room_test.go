@@ -175,3 +175,43 @@ func TestGarbageGoesWhileClocksDiffer(t *testing.T) {
 		}
 	})
 }
+
+// A small store has room for so many bytes in a group, as rediskeys.Store has: what is deleted by the same change counts.
+type small struct {
+	*rotationtest.Conn
+	reader bool // it writes nothing
+}
+
+const roomOfSmall = 1 << 20
+
+func (s *small) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	if size := sizeOf(s.Ring(c.Tenant)) + sizeOf(c.Set); s.reader || len(c.Set) > 0 && size > roomOfSmall {
+		return rotation.Result{Code: rotation.NotMade}, fmt.Errorf("write: %w", rediskeys.ErrTooLarge)
+	}
+	return s.Conn.Write(ctx, c)
+}
+
+// TestHolderMakesRoom: a group lacks a revocation and has no room for it. The instance that removes ended entries and garbage
+// cannot write, so the one that puts the revocation back removes the garbage.
+func TestHolderMakesRoom(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		reader := &small{Conn: cluster.Connect("a"), reader: true}
+		a, b := open(t, reader, "a"), open(t, &small{Conn: cluster.Connect("b")}, "b")
+		ready(t, a, b)
+		revoked(t, issuer, b, "1")
+		time.Sleep(10 * time.Second)
+		k := b.current().First()
+		group, field := groupName(groupOf(k.Digest(table.Token, "acme", "1"), few)), codec.Field(k.Digest(table.Token, "acme", "1"))
+		cluster.EditRing(group, func(fields map[string][]byte) {
+			delete(fields, field)
+			for n := range 16 {
+				fields[junkField(n)] = []byte("kt\x02e" + strings.Repeat("x", 65500))
+			}
+		})
+		time.Sleep(time.Minute)
+		if fields := cluster.Ring(group); len(fields) != 1 || fields[field] == nil {
+			t.Errorf("the group has %d fields: %+v", len(fields), b.Status())
+		}
+	})
+}
