@@ -1284,11 +1284,6 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestKeyOfTheSameID$"}, want: "TestKeyOfTheSameID",
 	},
 	{
-		name:  "revocations: a collector without a digest key panics",
-		edits: []edit{{"verifier/revocations/collect.go", "len(l.current()) == 0 || ", ""}},
-		tests: tests{revoking, "TestInstanceWithAnotherForm$"}, want: "nil pointer dereference",
-	},
-	{
 		name:  "revocations: a command makes a digest key at once",
 		edits: []edit{{"verifier/revocations/keys.go", "for waited := !l.cfg.Transient || l.cfg.TrustFirstRead;", "for waited := true;"}},
 		tests: tests{revoking, "TestCommandsAfterFlush$"}, want: "TestCommandsAfterFlush",

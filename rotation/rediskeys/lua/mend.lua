@@ -1,4 +1,4 @@
--- Removes what is in the place of a bucket's log, tenants or acknowledgements, and has another type; and a log whose
+-- Removes the key of a bucket's log, tenants or acknowledgements if it has another type, and a log whose
 -- last ID is the last possible one, since it takes no entry any more.
 -- The next sync begins a log, and lists tenants again. What the key held before was overwritten.
 -- KEYS: log, tenants, ack.
