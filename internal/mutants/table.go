@@ -1304,6 +1304,11 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestHolderMakesRoom$"}, want: "TestHolderMakesRoom",
 	},
 	{
+		name:  "revocations: a revocation makes no room for itself",
+		edits: []edit{{"verifier/revocations/revoke.go", "if sizeOf(s.Fields) > maxGroup {", "if false {"}},
+		tests: tests{revoking, "TestRevocationMakesRoom$"}, want: "TestRevocationMakesRoom",
+	},
+	{
 		name:  "revocations: a put-back that was refused is tried at once",
 		edits: []edit{{"verifier/revocations/load.go", "lost.b.refused[lost.group] = true", "lost.b.lost[lost.group] = true"}},
 		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",

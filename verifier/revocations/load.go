@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"context"
 	"errors"
 	"hash/fnv"
 	"maps"
@@ -306,8 +307,7 @@ func (r *reading) writeBack(lost *lostGroup) (rotation.Result, error) {
 	l := r.l
 	keys, digest, name := l.current(), lost.digest, groupName(lost.group)
 	if len(lost.garbage) > 0 && !lost.b.state.Good.IsZero() {
-		change := rotation.Change{Tenant: name, If: digest, Delete: lost.garbage, Op: opCollect}
-		result, err := l.write(r.ctx, change, keys.First(), codec.Logged{Whole: true})
+		result, err := l.removeGarbage(r.ctx, lost.group, digest, lost.garbage)
 		if err != nil || result.Code != rotation.Committed {
 			return result, err
 		}
@@ -321,6 +321,12 @@ func (r *reading) writeBack(lost *lostGroup) (rotation.Result, error) {
 	}
 	change := rotation.Change{Tenant: name, If: digest, Set: set, Op: opRestore}
 	return l.write(r.ctx, change, keys.First(), codec.Logged{Entries: lost.lost, Whole: true})
+}
+
+// removeGarbage removes fields that no keyturn wrote from a group.
+func (l *List) removeGarbage(ctx context.Context, g int, digest string, garbage []string) (rotation.Result, error) {
+	change := rotation.Change{Tenant: groupName(g), If: digest, Delete: garbage, Op: opCollect}
+	return l.write(ctx, change, l.current().First(), codec.Logged{Whole: true})
 }
 
 // tryAgain has the groups read that could not be written. Only the loop calls it.

@@ -215,3 +215,37 @@ func TestHolderMakesRoom(t *testing.T) {
 		}
 	})
 }
+
+// TestRevocationMakesRoom: a person fills a group of which no instance holds anything, so none looks at it. A revocation
+// in that group finds room all the same: of an instance, and of a command.
+func TestRevocationMakesRoom(t *testing.T) {
+	for _, transient := range []bool{false, true} {
+		virtual(t, func(t *testing.T) {
+			cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+			first := open(t, &small{Conn: cluster.Connect("first")}, "first")
+			ready(t, first)
+			time.Sleep(10 * time.Second)
+			l := open(t, &small{Conn: cluster.Connect("l")}, "l", func(c *Config) { c.Transient = transient })
+			ready(t, l)
+			k := l.current().First()
+			digest := func(jti string) table.Digest { return k.Digest(table.Token, "acme", jti) }
+			other := 0
+			for ; groupOf(digest(fmt.Sprint(other)), few) != groupOf(digest("1"), few) || other == 1; other++ {
+			}
+			if _, err := first.RevokeToken(t.Context(), "acme", fmt.Sprint(other), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err) // makes the group
+			}
+			cluster.EditRing(groupName(groupOf(digest("1"), few)), func(fields map[string][]byte) {
+				for n := range 16 {
+					fields[junkField(n)] = []byte("kt\x02e" + strings.Repeat("x", 65500))
+				}
+			})
+			if _, err := l.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour)); err != nil {
+				t.Errorf("Transient %t: %v", transient, err)
+			}
+			if n := len(cluster.Ring(groupName(groupOf(digest("1"), few)))); n != 2 {
+				t.Errorf("Transient %t: the group has %d fields", transient, n)
+			}
+		})
+	}
+}
