@@ -1314,6 +1314,11 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",
 	},
 	{
+		name:  "revocations: a digest key whose put-back was refused stays away",
+		edits: []edit{{"verifier/revocations/load.go", "l.keys.unread || l.keys.failed, false", "l.keys.unread, false"}},
+		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",
+	},
+	{
 		name:  "revocations: a put-back that was refused is no alarm",
 		edits: []edit{{"verifier/revocations/load.go", "if code == rotation.NotMade && isBroken(err) {", "if false {"}},
 		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",

@@ -31,6 +31,7 @@ type keysState struct {
 	bucket *bucket           // in which their group lies
 	digest string            // of the group, as it was read last; only the loop uses it
 	unread bool              // the group must be read; only the loop uses it
+	failed bool              // it could not be written: the next poll tries again; only the loop uses it
 	broken bool              // the group is nothing that keyturn writes; only the loop uses it
 }
 
@@ -48,7 +49,8 @@ func (l *List) current() codec.Keys {
 	return l.keys.set
 }
 
-// readKeys reads the digest keys, and puts back those that the store has lost.
+// readKeys reads the digest keys, and puts back those that the store has lost. If the store refuses that, the next poll
+// tries again: this list can tell all the same.
 func (l *List) readKeys(ctx context.Context) error {
 	for range maxTries {
 		s := l.load(ctx, []string{keysGroup})[0]
@@ -63,22 +65,33 @@ func (l *List) readKeys(ctx context.Context) error {
 			return nil
 		}
 		if len(junk) > 0 { // it goes first: it may leave no room for a key
-			if _, err := l.writeKeys(ctx, s.Digest, nil, junk); err != nil {
-				return err
+			if code, err := l.writeKeys(ctx, s.Digest, nil, junk); err != nil {
+				l.keysNotPutBack(ctx, code, err)
+				return nil
 			}
 			continue
 		}
 		code, err := l.writeKeys(ctx, s.Digest, lost, nil)
 		switch {
 		case err != nil:
-			return err
+			l.keysNotPutBack(ctx, code, err)
+			return nil
 		case code == rotation.Committed:
 			l.keys.digest = ""
 			l.count(&l.alarms.Restored)
 			return nil
 		}
 	}
+	l.keys.failed = true
 	return errBusy
+}
+
+// keysNotPutBack notes that the group of the digest keys still lacks what it has lost, or has junk.
+func (l *List) keysNotPutBack(ctx context.Context, code rotation.Code, err error) {
+	l.keys.failed = true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notPutBackLocked(ctx, keysGroup, code, err)
 }
 
 // errBusy reports that others changed a group each time that this process was about to.

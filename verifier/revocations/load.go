@@ -331,6 +331,7 @@ func (l *List) removeGarbage(ctx context.Context, g int, digest string, garbage 
 
 // tryAgain has the groups read that could not be written. Only the loop calls it.
 func (l *List) tryAgain() {
+	l.keys.unread, l.keys.failed = l.keys.unread || l.keys.failed, false
 	for _, b := range l.all {
 		maps.Copy(b.lost, b.refused)
 		clear(b.refused)
@@ -340,19 +341,25 @@ func (l *List) tryAgain() {
 // sayAgain is how often a list says that something cannot be put back.
 const sayAgain = time.Minute
 
-// notPutBack notes that a group still lacks what it has lost. A person who writes to the store can have it refuse the
-// change; then it raises an alarm.
+// notPutBack notes that a group still lacks what it has lost.
 func (r *reading) notPutBack(lost *lostGroup, code rotation.Code, err error) {
-	l, now := r.l, r.l.cfg.Now()
+	l := r.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lost.b.refused[lost.group] = true
+	l.notPutBackLocked(r.ctx, groupName(lost.group), code, err)
+}
+
+// notPutBackLocked says that something could not be put back. A person who writes to the store can have it refuse
+// the change; then it raises an alarm. The caller holds mu.
+func (l *List) notPutBackLocked(ctx context.Context, group string, code rotation.Code, err error) {
 	if code == rotation.NotMade && isBroken(err) {
 		l.alarms.Forged++
 	}
-	if r.ctx.Err() != nil || !l.saidLost.IsZero() && rules.Age(now, l.saidLost) < sayAgain {
+	now := l.cfg.Now()
+	if ctx.Err() != nil || !l.saidLost.IsZero() && rules.Age(now, l.saidLost) < sayAgain {
 		return
 	}
 	l.saidLost = now
-	l.cfg.Logger.Error("revocations: what the store has lost could not be put back: it is tried again with each poll", "group", groupName(lost.group), "error", err)
+	l.cfg.Logger.Error("revocations: what the store has lost could not be put back: it is tried again with each poll", "group", group, "error", err)
 }

@@ -111,12 +111,12 @@ func TestUnreadableOfUsualSize(t *testing.T) {
 // A stubborn store refuses what holders put back.
 type stubborn struct {
 	rotation.Store
-	refuses atomic.Bool
+	refuses atomic.Bool // also what is written to the group of the digest keys
 	refused atomic.Int64
 }
 
 func (s *stubborn) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
-	if s.refuses.Load() && c.Op == opRestore {
+	if s.refuses.Load() && (c.Op == opRestore || c.Op == opKeys) {
 		s.refused.Add(1)
 		return rotation.Result{Code: rotation.NotMade}, fmt.Errorf("write: %w", rediskeys.ErrTooLarge)
 	}
@@ -124,7 +124,7 @@ func (s *stubborn) Write(ctx context.Context, c rotation.Change) (rotation.Resul
 }
 
 // TestRefusedPutBack: the store refuses what a holder puts back. The holder raises an alarm, says so once a minute,
-// and tries again with each poll and no sooner, until it is done.
+// and tries again with each poll and no sooner, until it is done. It answers meanwhile.
 func TestRefusedPutBack(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
@@ -136,15 +136,16 @@ func TestRefusedPutBack(t *testing.T) {
 		group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "1"), few))
 		store.refuses.Store(true)
 		cluster.DeleteRing(group)
+		cluster.DeleteRing(keysGroup)
 		time.Sleep(3*time.Minute + time.Second)
 		want(t, issuer, token, "refused", a)
-		if n := store.refused.Load(); n < 60 || n > 120 { // a poll is 1.6 to 2.4 s
+		if n := store.refused.Load(); n < 120 || n > 300 { // two groups, and a poll is 1.6 to 2.4 s
 			t.Errorf("it was tried %d times in 3 minutes", n)
 		}
 		store.refuses.Store(false)
 		time.Sleep(5 * time.Second)
-		if len(cluster.Ring(group)) != 1 {
-			t.Error("the revocation was not put back")
+		if len(cluster.Ring(group)) != 1 || len(cluster.Ring(keysGroup)) != 1 {
+			t.Error("the revocation, or the digest key, was not put back")
 		}
 		_ = a.Close(t.Context()) // so that it writes no line now
 		if n := strings.Count(log.String(), "could not be put back"); n < 3 || n > 4 || a.Status().Alarms.Forged == 0 {
