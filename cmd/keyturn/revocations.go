@@ -244,12 +244,12 @@ func awaitListFor(ctx context.Context, most time.Duration, list *revocations.Lis
 	for {
 		status := list.Status()
 		switch {
+		case len(status.KeyNames) == 0 && status.Alarms.Forged > 0: // the list says so too, and knows no flag
+			return exitf(exitCannotTell, "what Redis holds of the revocations cannot be opened: give the KEK that the service has, with --kek-file, %s or %s, or none if it has none", envKEKFile, envKEK)
 		case errors.Is(status.Err, revocations.ErrDigestKeys):
 			return listError(status.Err)
 		case errors.Is(status.Unread, revocations.ErrDigestKeys):
 			return listError(status.Unread)
-		case len(status.KeyNames) == 0 && status.Alarms.Forged > 0:
-			return exitf(exitCannotTell, "what Redis holds of the revocations cannot be opened: give the KEK that the service has, with --kek-file, %s or %s, or none if it has none", envKEKFile, envKEK)
 		case done(&status):
 			return nil
 		case status.Unread == nil && !status.Read.IsZero():

@@ -227,7 +227,9 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
+	stop := tellProgress(ctx, c.app, func() string { s := list.Status(); return writeWait(&s) })
 	receipt, err := c.writeNow(ctx, list)
+	stop()
 	if err != nil {
 		return listError(err)
 	}
@@ -244,10 +246,18 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	begin := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	stop := tellProgress(waiting, c.app, func() string { return c.waitsFor(waiting, list, begin.Add(limit)) })
+	stop = tellProgress(waiting, c.app, func() string { return c.waitsFor(waiting, list, begin.Add(limit)) })
 	applied, err := list.Watch(waiting, receipt)
 	stop()
 	return c.shown(&receipt, &applied, time.Since(begin), err)
+}
+
+// writeWait says why a revocation takes long to write.
+func writeWait(s *revocations.Status) string {
+	if len(s.KeyNames) == 0 && s.Unread == nil {
+		return "waiting for an instance to put back the digest keys of the list, as Redis has none"
+	}
+	return "waiting for Redis to answer"
 }
 
 // waitsFor says for which instances the command waits, at most until then.
@@ -298,7 +308,7 @@ func (c *revokeCommand) writeNow(ctx context.Context, list *revocations.List) (r
 
 // write makes the revocation that the flags name.
 func (c *revokeCommand) write(ctx context.Context, list *revocations.List, before time.Time) (revocations.Receipt, error) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	ctx, cancel := context.WithTimeout(ctx, 2*ringTime) // a list without a digest key waits for one
 	defer cancel()
 	switch tenant := c.tenant.value; {
 	case c.subject.given:

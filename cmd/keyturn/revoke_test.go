@@ -271,6 +271,8 @@ func TestListWaits(t *testing.T) {
 		{listWait(&revocations.Status{}), "waiting until the list of revocations is read"},
 		{listWait(&revocations.Status{Read: read, Unread: context.Canceled}), "waiting for Redis to answer"},
 		{listWait(&revocations.Status{Read: read}), "waiting until it is known that Redis has lost no revocation, as no instance that runs says so"},
+		{writeWait(&revocations.Status{}), "waiting for an instance to put back the digest keys of the list, as Redis has none"},
+		{writeWait(&revocations.Status{KeyNames: []string{"a"}}), "waiting for Redis to answer"},
 		{revokeWait(nil, nil, 4600*time.Millisecond), "waiting for an instance to apply it, if there is one, 5s at most"},
 		{revokeWait(nil, context.Canceled, -time.Second), "waiting for Redis to say which instances have applied it, 0s at most"},
 		{revokeWait([]string{"a"}, nil, time.Second), "waiting until 1 instance has applied it, 1s at most: a"},

@@ -1240,8 +1240,103 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a digest key that was lost is not put back",
-		edits: []edit{{"verifier/revocations/keys.go", "if len(lost) == 0 || l.cfg.Transient {", "if true {"}},
+		edits: []edit{{"verifier/revocations/keys.go", "if len(lost)+len(junk) == 0 || l.cfg.Transient {", "if true {"}},
 		tests: tests{revoking, "TestTimelineWipe$"}, want: "TestTimelineWipe",
+	},
+	{
+		name:  "revocations: an instance with another form of KEK begins",
+		edits: []edit{{"verifier/revocations/keys.go", "if len(l.keys.set) == 0 {\n\t\tfailed =", "if false {\n\t\tfailed ="}},
+		tests: tests{revoking, "TestInstanceWithAnotherForm$"}, want: "TestInstanceWithAnotherForm",
+	},
+	{
+		name:  "revocations: a digest key of another form stops a holder",
+		edits: []edit{{"verifier/revocations/keys.go", "if len(l.keys.set) == 0 {\n\t\tfailed =", "if true {\n\t\tfailed ="}},
+		tests: tests{revoking, "TestJunkThatMayBeAKey$"}, want: "TestJunkThatMayBeAKey",
+	},
+	{
+		name:  "revocations: a digest key of another form is removed",
+		edits: []edit{{"verifier/revocations/keys.go", "(big || !codec.MayBeKey(field, value))", "(big || true)"}},
+		tests: tests{revoking, "TestJunkThatMayBeAKey$"}, want: "TestJunkThatMayBeAKey",
+	},
+	{
+		name:  "revocations: junk beside digest keys stays",
+		edits: []edit{{"verifier/revocations/keys.go", "junk = append(junk, field)", "_ = append(junk, field)"}},
+		tests: tests{revoking, "TestJunkBesideKeys$"}, want: "TestJunkBesideKeys",
+	},
+	{
+		name:  "revocations: junk that looks like digest keys fills their group",
+		edits: []edit{{"verifier/revocations/keys.go", "big := sizeOf(fields) > maxKeysGroup", "big := false"}},
+		tests: tests{revoking, "TestJunkBesideKeys$"}, want: "TestJunkBesideKeys",
+	},
+	{
+		name:  "revocations: another digest key of the same ID counts as the held one",
+		edits: []edit{{"verifier/revocations/internal/codec/keys.go", "return ks, held.Same(k)", "return ks, true"}},
+		tests: tests{revoking, "TestKeyOfTheSameID$"}, want: "TestKeyOfTheSameID",
+	},
+	{
+		name:  "revocations: an instance that starts keeps a forged digest key",
+		edits: []edit{{"verifier/revocations/keys.go", "if !l.keys.bucket.state.Good.IsZero() || l.cfg.Transient {", "if true {"}},
+		tests: tests{revoking, "TestKeyOfTheSameID$"}, want: "TestKeyOfTheSameID",
+	},
+	{
+		name:  "revocations: a holder takes a forged digest key",
+		edits: []edit{{"verifier/revocations/keys.go", "if !l.keys.bucket.state.Good.IsZero() || l.cfg.Transient {", "if l.cfg.Transient {"}},
+		tests: tests{revoking, "TestKeyOfTheSameID$"}, want: "TestKeyOfTheSameID",
+	},
+	{
+		name:  "revocations: a command makes a digest key at once",
+		edits: []edit{{"verifier/revocations/keys.go", "for waited := !l.cfg.Transient || l.cfg.TrustFirstRead;", "for waited := true;"}},
+		tests: tests{revoking, "TestCommandsAfterFlush$"}, want: "TestCommandsAfterFlush",
+	},
+	{
+		name:  "revocations: an entry of a newer version has any size",
+		edits: []edit{{"verifier/revocations/load.go", "keep := !full && len(value) <= maxUnread", "keep := !full"}},
+		tests: tests{revoking, "TestUnreadableOfUsualSize$"}, want: "TestUnreadableOfUsualSize",
+	},
+	{
+		name:  "revocations: entries that cannot be opened fill a group",
+		edits: []edit{{"verifier/revocations/load.go", "keep := !full && len(value) <= maxUnread", "keep := (!full || true) && len(value) <= maxUnread"}},
+		tests: tests{revoking, "TestUnreadableOfUsualSize$"}, want: "TestUnreadableOfUsualSize",
+	},
+	{
+		name:  "revocations: a holder makes no room for what it puts back",
+		edits: []edit{{"verifier/revocations/load.go", "if len(lost.garbage) > 0 && !lost.b.state.Good.IsZero() {", "if false {"}},
+		tests: tests{revoking, "TestHolderMakesRoom$"}, want: "TestHolderMakesRoom",
+	},
+	{
+		name:  "revocations: a revocation makes no room for itself",
+		edits: []edit{{"verifier/revocations/revoke.go", "if sizeOf(s.Fields) > maxGroup {", "if false {"}},
+		tests: tests{revoking, "TestRevocationMakesRoom$"}, want: "TestRevocationMakesRoom",
+	},
+	{
+		name:  "revocations: a put-back that was refused is tried at once",
+		edits: []edit{{"verifier/revocations/load.go", "lost.b.refused[lost.group] = true", "lost.b.lost[lost.group] = true"}},
+		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",
+	},
+	{
+		name:  "revocations: a digest key whose put-back was refused stays away",
+		edits: []edit{{"verifier/revocations/load.go", "l.keys.unread || l.keys.failed, false", "l.keys.unread, false"}},
+		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",
+	},
+	{
+		name:  "revocations: a put-back that was refused is no alarm",
+		edits: []edit{{"verifier/revocations/load.go", "if code == rotation.NotMade && isBroken(err) {", "if false {"}},
+		tests: tests{revoking, "TestRefusedPutBack$"}, want: "TestRefusedPutBack",
+	},
+	{
+		name:  "revocations: garbage stays while the clocks differ",
+		edits: []edit{{"verifier/revocations/collect.go", "if b.err == nil && !b.state.Good.IsZero() {\n\t\tmaps", "if b.mayEnd() {\n\t\tmaps"}},
+		tests: tests{revoking, "TestGarbageGoesWhileClocksDiffer$"}, want: "TestGarbageGoesWhileClocksDiffer",
+	},
+	{
+		name:  "an exhausted log that was read to its end stays",
+		edits: []edit{{"rotation/rediskeys/lua/sync.lua", "if proved and id == lastID and instance ~= '' then", "if false then"}},
+		tests: tests{"./rotation/rediskeys", "TestMendExhaustedLog$"}, want: "TestMendExhaustedLog",
+	},
+	{
+		name:  "an exhausted log that refuses changes stays",
+		edits: []edit{{"rotation/rediskeys/store.go", "s.exhausted[bucket].Store(true)", "s.exhausted[bucket].Store(false)"}},
+		tests: tests{"./rotation/rediskeys", "TestMendExhaustedLog$"}, want: "TestMendExhaustedLog",
 	},
 	{
 		name:  "revocations: the log teaches nothing",

@@ -176,6 +176,12 @@ func kindOf(err error) error {
 	return nil
 }
 
+// exhaustedText is in the error of a log with an entry at the end of time.
+const exhaustedText = "exhausted the last possible"
+
+// isExhausted reports whether a log refused an entry because it takes none any more.
+func isExhausted(err error) bool { return strings.Contains(err.Error(), exhaustedText) }
+
 // kindOfReply looks for an error code anywhere in the text of a reply. If a command
 // fails within a script, some versions of Redis put other words before its code.
 func kindOfReply(text string) error {
@@ -204,7 +210,7 @@ func kindOfReply(text string) error {
 		{"TRYAGAIN", ErrClusterDown},
 		{"CLUSTERDOWN", ErrClusterDown},
 		{"CROSSSLOT", ErrClusterDown},
-		{"exhausted the last possible", ErrWrongType}, // a log with an entry at the end of time
+		{exhaustedText, ErrWrongType},
 		{"TOOLARGE", ErrTooLarge},
 		{"unknown command", ErrUnsupported},
 		{"Unknown Redis command", ErrUnsupported},

@@ -67,6 +67,49 @@ func TestMend(t *testing.T) {
 	})
 }
 
+// TestMendExhaustedLog: a person writes an entry with the last ID that a log can have, and the log takes no change any
+// more. An instance removes it that has read up to there, or whose change was refused; a command does not.
+func TestMendExhaustedLog(t *testing.T) {
+	redistest.Need(t)
+	server, s := running(t)
+	last := farFuture[len(farFuture)-1]
+	for name, tt := range map[string]struct{ deleted, written bool }{
+		"read":                              {},
+		"a change was refused":              {written: true},
+		"deleted again, and a change since": {deleted: true, written: true},
+	} {
+		flush(t, server)
+		made := set(t, s, tenant, "f", "1")
+		do(t, server, "XADD", key("log"), last, "op", "x", "nonce", "n")
+		q := rotation.SyncRequest{Bucket: bucket, Place: made.Place, Ack: ack("me", 0), Digests: []string{tenant}, ListsAll: true}
+		if !tt.written {
+			q.Place = sync1(t, s, "me", q).Place
+		}
+		if tt.deleted {
+			do(t, server, "XDEL", key("log"), last)
+		}
+		change := rotation.Change{Tenant: tenant, If: made.Digest, Nonce: "n2", Set: map[string][]byte{"f": []byte("2")}}
+		if tt.written {
+			_, err := s.Write(t.Context(), change)
+			wantErr(t, name, err, rediskeys.ErrWrongType)
+			if r := sync1(t, s, "", rotation.SyncRequest{Bucket: bucket}); len(r.Mended) > 0 {
+				t.Errorf("%s: a command has removed the log: %+v", name, r)
+			}
+		}
+		r := sync1(t, s, "me", q)
+		if !slices.Equal(r.Mended, []string{"log"}) || !r.Resync || r.Digests[0] != made.Digest || r.Now.Year() > 2100 {
+			t.Errorf("%s: %+v, want the log mended", name, r)
+		}
+		q.Place = r.Place
+		if r = sync1(t, s, "me", q); r.Resync || len(r.Mended) > 0 {
+			t.Errorf("%s: after: %+v", name, r)
+		}
+		if made, err := s.Write(t.Context(), change); err != nil || made.Code != rotation.Committed {
+			t.Errorf("%s: the change: %+v, %v", name, made, err)
+		}
+	}
+}
+
 // TestMendUnknownTenants: an instance that starts, or holds some tenants alone, leaves a set of tenants that cannot be
 // read. It could not list all of them again, and the next one that starts would take none for the truth.
 func TestMendUnknownTenants(t *testing.T) {

@@ -72,6 +72,8 @@ type Store struct {
 	logLength string
 	buckets   [rotation.Buckets]bucketKeys
 	noPlain   atomic.Bool // the server or its user cannot do what loadPlain needs
+
+	exhausted [rotation.Buckets]atomic.Bool // the bucket's log refused an entry, since it has had the last possible ID
 }
 
 var _ rotation.Digester = (*Store)(nil)

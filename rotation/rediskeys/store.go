@@ -47,6 +47,9 @@ var errUnexpected = errors.New("the reply is not what the script returns")
 // program has overwritten them. An instance removes the key, syncs again, and finds it in SyncReply.Mended; the tenants
 // only if it can list them again ([rotation.SyncRequest.ListsAll]). Without an instance, as for a command that only
 // looks, the error is [ErrWrongType].
+//
+// The same goes for a log that has had the last ID that Redis can give: it takes no change any more. An instance removes it
+// that has read up to that ID, or whose write it has refused.
 func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.SyncRequest) []rotation.SyncReply {
 	replies := make([]rotation.SyncReply, len(requests))
 	calls := make([]call, 0, len(requests))
@@ -60,14 +63,39 @@ func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.S
 		}
 		calls, requestOf = append(calls, c), append(requestOf, i)
 	}
+	early := s.mendExhausted(ctx, instance, requests)
 	got := s.run(ctx, s.scripts.sync, calls)
 	mended := s.mend(ctx, instance, calls, got)
 	for n, r := range got {
 		i := requestOf[n]
 		replies[i] = readSync(r, requests[i])
-		replies[i].Mended = mended[n]
+		replies[i].Mended = append(early[requests[i].Bucket], mended[n]...)
 	}
 	return replies
+}
+
+// mendExhausted removes the logs that have refused an entry of this store because they are exhausted. It returns what
+// it has removed, by bucket.
+func (s *Store) mendExhausted(ctx context.Context, instance string, requests []rotation.SyncRequest) map[int][]string {
+	var mends []call
+	var buckets []int
+	for _, r := range requests {
+		if b := r.Bucket; instance != "" && b >= 0 && b < rotation.Buckets && s.exhausted[b].Swap(false) {
+			k := s.buckets[b]
+			mends, buckets = append(mends, call{keys: []string{k.log, k.tenants, k.ack}, args: []string{""}}), append(buckets, b)
+		}
+	}
+	if len(mends) == 0 {
+		return nil
+	}
+	mended := make(map[int][]string, len(mends))
+	for i, r := range s.run(ctx, s.scripts.mend, mends) {
+		in := replyReader{items: []any{r.value}}
+		if r.err == nil {
+			mended[buckets[i]] = in.texts()
+		}
+	}
+	return mended
 }
 
 // listsAllArg is which argument of a sync says [rotation.SyncRequest.ListsAll].
@@ -324,6 +352,9 @@ func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, 
 	}
 	result, err := readWrite(r.value, c.Nonce)
 	if err != nil {
+		if isExhausted(err) {
+			s.exhausted[bucket].Store(true)
+		}
 		return result, explain(what, err)
 	}
 	return result, nil

@@ -41,7 +41,9 @@ type bucket struct {
 
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
-	ended   map[int]bool   // groups that have fields to be removed
+	refused map[int]bool   // of those, groups that could not be written: the next poll tries again
+	ended   map[int]bool   // groups that have entries to be removed
+	garbage map[int]bool   // groups that have fields which no keyturn wrote
 	keyless map[int]bool   // groups that have entries under an unknown digest key, or of a newer version
 	broken  map[int]bool   // groups that are nothing that keyturn writes, see isBroken
 	keys    int            // how many digest keys were known when keyless was read last
@@ -96,7 +98,7 @@ func (bs *buckets) add(index int) *bucket {
 	if b := bs.byIndex[index]; b != nil {
 		return b
 	}
-	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), broken: make(map[int]bool), digests: make(map[int]string)}
+	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), refused: make(map[int]bool), ended: make(map[int]bool), garbage: make(map[int]bool), keyless: make(map[int]bool), broken: make(map[int]bool), digests: make(map[int]string)}
 	bs.byIndex[index] = b
 	bs.all = append(bs.all, b)
 	return b

@@ -17,17 +17,14 @@ import (
 const collectAtOnce = 256
 
 // collect removes ended entries from the store, if this instance is the one that does. While the clocks
-// differ, nothing is removed.
+// differ, nothing is removed. Without a digest key nothing can be logged, and no entry be told from junk.
 func (l *List) collect(ctx context.Context) {
-	if l.cfg.Transient || ctx.Err() != nil || !l.isCollector() {
+	if l.cfg.Transient || ctx.Err() != nil || len(l.current()) == 0 || !l.isCollector() {
 		return
 	}
 	var reads []groupRead
 	for _, b := range l.all {
-		if b.err != nil || b.off || b.state.Doubt || b.state.Good.IsZero() {
-			continue
-		}
-		for _, g := range slices.Sorted(maps.Keys(b.ended)) {
+		for _, g := range b.toCollect() {
 			if len(reads) < collectAtOnce {
 				reads = append(reads, groupRead{b: b, group: g})
 			}
@@ -70,23 +67,39 @@ func (l *List) isCollector() bool {
 	return rules.Collects(l.cfg.Instance, names)
 }
 
+// toCollect returns the groups of b from which something may be removed, sorted. Whether a field is garbage does not
+// depend on a clock, and garbage may leave no room for a revocation.
+func (b *bucket) toCollect() []int {
+	groups := make(map[int]bool)
+	if b.err == nil && !b.state.Good.IsZero() {
+		maps.Copy(groups, b.garbage)
+	}
+	if b.mayEnd() {
+		maps.Copy(groups, b.ended)
+	}
+	return slices.Sorted(maps.Keys(groups))
+}
+
+// mayEnd reports whether ended entries of b may be removed.
+func (b *bucket) mayEnd() bool {
+	return b.err == nil && !b.off && !b.state.Doubt && !b.state.Good.IsZero()
+}
+
 // collectGroup removes from a group the ended entries, those that the revocation of a whole tenant
 // replaces, and the values that no keyturn wrote.
 func (l *List) collectGroup(ctx context.Context, read groupRead, s rotation.Snapshot) {
 	keys := l.current()
-	var fields []string
-	last := int64(0)
+	opened := openGroup(keys, s.Fields, read.group, len(l.prints))
+	fields, last := opened.garbage, int64(0)
+	ended := read.b.mayEnd()
 	l.mu.Lock()
-	for field, value := range s.Fields {
-		e, _, err := codec.OpenEntry(keys, field, value)
+	for _, e := range opened.entries {
 		switch {
-		case codec.Garbage(err):
-			fields = append(fields, field)
-		case err != nil:
-		case rules.Ended(e, time.Unix(l.swept, 0)):
-			fields, last = append(fields, field), max(last, e.End)
-		case l.replacedLocked(e):
-			fields = append(fields, field)
+		case !ended:
+		case rules.Ended(e.Entry, time.Unix(l.swept, 0)):
+			fields, last = append(fields, codec.Field(e.Digest)), max(last, e.End)
+		case l.replacedLocked(e.Entry):
+			fields = append(fields, codec.Field(e.Digest))
 		}
 	}
 	l.mu.Unlock()
@@ -99,6 +112,9 @@ func (l *List) collectGroup(ctx context.Context, read groupRead, s rotation.Snap
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(read.b.ended, read.group)
+	if ended {
+		delete(read.b.ended, read.group)
+	}
+	delete(read.b.garbage, read.group)
 	delete(read.b.digests, read.group)
 }

@@ -1,16 +1,19 @@
 package revocations
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
 // The operations in the log.
@@ -28,6 +31,7 @@ type keysState struct {
 	bucket *bucket           // in which their group lies
 	digest string            // of the group, as it was read last; only the loop uses it
 	unread bool              // the group must be read; only the loop uses it
+	failed bool              // it could not be written: the next poll tries again; only the loop uses it
 	broken bool              // the group is nothing that keyturn writes; only the loop uses it
 }
 
@@ -45,29 +49,49 @@ func (l *List) current() codec.Keys {
 	return l.keys.set
 }
 
-// readKeys reads the digest keys, and puts back those that the store has lost.
+// readKeys reads the digest keys, and puts back those that the store has lost. If the store refuses that, the next poll
+// tries again: this list can tell all the same.
 func (l *List) readKeys(ctx context.Context) error {
 	for range maxTries {
 		s := l.load(ctx, []string{keysGroup})[0]
 		if l.keys.broken = isBroken(s.Err); s.Err != nil {
 			return s.Err
 		}
+		l.yieldKeys(s.Fields)
 		lost := l.joinKeys(s.Fields)
 		l.keys.digest, l.keys.unread = s.Digest, false
-		if len(lost) == 0 || l.cfg.Transient {
+		junk := l.junkKeys(s.Fields)
+		if len(lost)+len(junk) == 0 || l.cfg.Transient {
 			return nil
 		}
-		code, err := l.writeKeys(ctx, s.Digest, lost)
+		if len(junk) > 0 { // it goes first: it may leave no room for a key
+			if code, err := l.writeKeys(ctx, s.Digest, nil, junk); err != nil {
+				l.keysNotPutBack(ctx, code, err)
+				return nil
+			}
+			continue
+		}
+		code, err := l.writeKeys(ctx, s.Digest, lost, nil)
 		switch {
 		case err != nil:
-			return err
+			l.keysNotPutBack(ctx, code, err)
+			return nil
 		case code == rotation.Committed:
 			l.keys.digest = ""
 			l.count(&l.alarms.Restored)
 			return nil
 		}
 	}
+	l.keys.failed = true
 	return errBusy
+}
+
+// keysNotPutBack notes that the group of the digest keys still lacks what it has lost, or has junk.
+func (l *List) keysNotPutBack(ctx context.Context, code rotation.Code, err error) {
+	l.keys.failed = true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notPutBackLocked(ctx, keysGroup, code, err)
 }
 
 // errBusy reports that others changed a group each time that this process was about to.
@@ -81,26 +105,30 @@ const maxTries = 16
 func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var failed error
+	var failed, unopened error
 	stored := make(map[uint32]bool)
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
-		k, _, err := codec.OpenKey(*l.box.Load(), field, fields[field])
-		if err == nil {
-			joined, ok := l.keys.set.With(k)
-			if !ok {
-				err = fmt.Errorf("there are more than %d", codec.MaxKeys)
-			}
-			l.keys.set, stored[k.ID] = joined, true
-		}
+		id, err := l.joinKeyLocked(field, fields[field])
+		held := l.keys.heldIn(field)
 		switch {
 		case err == nil:
+			stored[id] = true
 		case notAKey(err):
 			l.alarms.Forged++ // it is no key, so it neither counts nor hides one: its holder puts it back
-		case l.keys.heldIn(field) != nil: // sealed under a KEK that this process has not got
-			stored[l.keys.heldIn(field).ID] = true
+			if codec.NamesKey(field) {
+				unopened = cmp.Or(unopened, unopenedError(field))
+			}
+		case held != nil: // sealed under a KEK that this process has not got
+			stored[held.ID] = true
 		default:
 			failed = fmt.Errorf("%w: field %.64q: %w", ErrDigestKeys, field, err)
 		}
+	}
+	if len(l.keys.set) == 0 {
+		failed = cmp.Or(failed, unopened)
+	}
+	if failed != nil && l.keysErr == nil && !l.view.Load().status.Ready {
+		l.cfg.Logger.Error("revocations: the digest keys in the store cannot be used: tokens are answered with 503", "error", failed)
 	}
 	l.keysErr = failed
 	l.keys.sealed = make(map[string][]byte, codec.MaxKeys)
@@ -125,6 +153,90 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 	return lost
 }
 
+// joinKeyLocked adds the digest key of a field to those that are held. Another key of the ID of a held one is
+// forged: without a KEK a person can look for one. The caller holds mu.
+func (l *List) joinKeyLocked(field string, value []byte) (id uint32, err error) {
+	k, _, err := codec.OpenKey(*l.box.Load(), field, value)
+	if err != nil {
+		return 0, err
+	}
+	joined, ok := l.keys.set.With(k)
+	switch {
+	case ok:
+		l.keys.set = joined
+		return k.ID, nil
+	case joined.Find(k.ID) != nil:
+		return 0, codec.ErrForged
+	}
+	return 0, fmt.Errorf("there are more than %d", codec.MaxKeys)
+}
+
+// unopenedError is why a list does not begin that holds no digest key, where the store has something named as
+// one. Either this process has not the KEK of the others, or has one where they have none: then everything
+// that they have revoked would count for nothing, and none of them could open a key that this process makes. Or
+// the key was damaged: a process that holds it puts it back.
+func unopenedError(field string) error {
+	return fmt.Errorf("%w: this process cannot open the field %.64q, and has no other key: give it the KEK that the other instances have, or none if they have none", ErrDigestKeys, field)
+}
+
+// maxKeysGroup is more than the fields of all digest keys have, in bytes. Beyond it what this process does not
+// hold is junk, which would leave no room to put a key back.
+const maxKeysGroup = 64 << 10
+
+// junkKeys returns the fields of the group of the digest keys to be removed. A process without a key knows of
+// none: it may be the one that has the wrong KEK.
+func (l *List) junkKeys(fields map[string][]byte) (junk []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	big := sizeOf(fields) > maxKeysGroup
+	for field, value := range fields {
+		if len(l.keys.set) == 0 || l.keys.heldIn(field) != nil {
+			continue
+		}
+		_, _, err := codec.OpenKey(*l.box.Load(), field, value)
+		if err != nil && (big || !codec.MayBeKey(field, value)) {
+			junk = append(junk, field)
+		}
+	}
+	return junk
+}
+
+// sizeOf returns how many bytes the fields of a group have.
+func sizeOf(fields map[string][]byte) (size int) {
+	for field, value := range fields {
+		size += len(field) + len(value)
+	}
+	return size
+}
+
+// yieldKeys takes another key of the ID of a held one, if this list has answered nothing yet: a person may
+// have written the held one, and a holder put back the other. All groups are read again under it. Only the
+// loop calls it.
+func (l *List) yieldKeys(fields map[string][]byte) {
+	if !l.keys.bucket.state.Good.IsZero() || l.cfg.Transient {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for field, value := range fields {
+		k, _, err := codec.OpenKey(*l.box.Load(), field, value)
+		if err != nil {
+			continue
+		}
+		if held := l.keys.set.Find(k.ID); held == nil || held.Same(k) {
+			continue
+		}
+		l.dropLocked(func(e table.Entry) bool { return e.Key == k.ID }, false)
+		l.keys.set = l.keys.set.Replace(k)
+		for _, b := range l.all {
+			b.past = nil
+			for _, g := range b.groups {
+				b.unread[g] = true
+			}
+		}
+	}
+}
+
 // heldIn returns the digest key that is held and whose field that is, or nil. A list that holds a key need
 // not open it: an instance that runs does not need the KEK under which the key was sealed again.
 func (ks *keysState) heldIn(field string) *codec.Key {
@@ -136,8 +248,8 @@ func (ks *keysState) heldIn(field string) *codec.Key {
 	return nil
 }
 
-// writeKeys writes digest keys to the store, if the group is as it was read.
-func (l *List) writeKeys(ctx context.Context, digest string, keys codec.Keys) (rotation.Code, error) {
+// writeKeys writes digest keys to the store, and removes fields, if the group is as it was read.
+func (l *List) writeKeys(ctx context.Context, digest string, keys codec.Keys, remove []string) (rotation.Code, error) {
 	set := make(map[string][]byte)
 	for _, k := range keys {
 		field, value, err := codec.SealKey(*l.box.Load(), k)
@@ -146,7 +258,11 @@ func (l *List) writeKeys(ctx context.Context, digest string, keys codec.Keys) (r
 		}
 		set[field] = value
 	}
-	result, err := l.write(ctx, rotation.Change{Tenant: keysGroup, If: digest, Set: set, Op: opKeys}, keys[0], codec.Logged{})
+	k := keys.First()
+	if k == nil {
+		k = l.current().First()
+	}
+	result, err := l.write(ctx, rotation.Change{Tenant: keysGroup, If: digest, Set: set, Delete: remove, Op: opKeys}, k, codec.Logged{})
 	return result.Code, err
 }
 
@@ -191,7 +307,7 @@ func (l *List) makeKey(ctx context.Context) (*codec.Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		code, err := l.writeKeys(ctx, s.Digest, codec.Keys{k})
+		code, err := l.writeKeys(ctx, s.Digest, codec.Keys{k}, nil)
 		if err != nil && code != 0 {
 			return nil, err
 		}
@@ -204,7 +320,7 @@ func (l *List) makeKey(ctx context.Context) (*codec.Key, error) {
 // that is in doubt does not: a holder may put one back.
 func (l *List) makeFirstKey(ctx context.Context) {
 	b := l.keys.bucket
-	if l.cfg.Transient || len(l.current()) > 0 || b.state.Good.IsZero() || b.state.Doubt || ctx.Err() != nil {
+	if l.cfg.Transient || l.hasKeys() || b.state.Good.IsZero() || b.state.Doubt || ctx.Err() != nil {
 		return
 	}
 	if _, err := l.makeKey(ctx); err != nil && ctx.Err() == nil {
@@ -212,9 +328,17 @@ func (l *List) makeFirstKey(ctx context.Context) {
 	}
 }
 
+// hasKeys reports whether a digest key is held, or the store has one that cannot be used.
+func (l *List) hasKeys() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.keys.set) > 0 || l.keysErr != nil
+}
+
 // keyToWrite returns the digest key for a new entry. If the store has no key, it makes one, and waits
 // before that: an acknowledgement shows an instance that may hold one which the store has lost. Two keys would
-// make each look-up slower, and none is ever removed.
+// make each look-up slower, and none is ever removed. A store that was emptied has no acknowledgements, so a
+// command waits for a poll of those that run, and looks again.
 func (l *List) keyToWrite(ctx context.Context) (*codec.Key, error) {
 	select {
 	case <-l.keysAt:
@@ -223,24 +347,54 @@ func (l *List) keyToWrite(ctx context.Context) (*codec.Key, error) {
 	case <-ctx.Done():
 		return nil, l.whyNot(ctx)
 	}
-	l.mu.Lock()
-	first, err := l.keys.set.First(), l.keysErr
-	l.mu.Unlock()
-	if first != nil || err != nil {
-		return first, err
-	}
-	ackCtx, cancel := context.WithTimeout(ctx, l.cfg.Deadline)
-	defer cancel()
-	acks, _, err := l.store.Acks(ackCtx, l.keys.bucket.index)
-	if err != nil {
-		return nil, err
-	}
-	if len(acks) > 0 {
-		if err := l.WaitReady(ctx); err != nil {
+	for waited := !l.cfg.Transient || l.cfg.TrustFirstRead; ; waited = true {
+		l.mu.Lock()
+		first, err := l.keys.set.First(), l.keysErr
+		l.mu.Unlock()
+		if first != nil || err != nil {
+			return first, err
+		}
+		acks, _, err := l.acks(ctx, l.keys.bucket.index)
+		if err != nil {
+			return nil, err
+		}
+		if len(acks) > 0 {
+			if err := l.WaitReady(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if len(acks) > 0 || waited {
+			return l.makeKey(ctx)
+		}
+		if err := l.awaitPoll(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return l.makeKey(ctx)
+}
+
+// awaitPoll waits as long as an instance with the default settings takes from one poll to the next, and to put back a
+// digest key; or until a digest key is known.
+func (l *List) awaitPoll(ctx context.Context) error {
+	polled := time.NewTimer(l.cfg.Poll + l.cfg.Poll/5 + 2*defaultDeadline)
+	defer polled.Stop()
+	for !l.hasKeys() {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		if l.hasKeys() {
+			break
+		}
+		select {
+		case <-changed:
+		case <-polled.C:
+			return nil
+		case <-l.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return l.whyNot(ctx)
+		}
+	}
+	return nil
 }
 
 // whyNot returns why something did not happen until ctx ended.

@@ -68,6 +68,9 @@ type heldState struct {
 	keysErr error                         // why the digest keys cannot be used
 	keysAt  chan struct{}                 // closed when the digest keys were read once
 	alarms  Alarms
+
+	saidLost time.Time // when the list last said that something could not be put back
+
 	swept   int64 // up to which minute entries were forgotten
 	toSweep bool  // a tenant was revoked, and its entries are still there
 }

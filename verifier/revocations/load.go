@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"context"
 	"errors"
 	"hash/fnv"
 	"maps"
@@ -37,11 +38,12 @@ type groupRead struct {
 
 // A lostGroup is a group that lacks something that is held.
 type lostGroup struct {
-	b      *bucket
-	group  int
-	digest string
-	stored map[table.Digest]table.Entry
-	lost   []table.Entry
+	b       *bucket
+	group   int
+	digest  string
+	stored  map[table.Digest]table.Entry
+	lost    []table.Entry
+	garbage []string // fields that no keyturn wrote
 }
 
 // readGroups reads the groups that may have changed, and those that lack something.
@@ -106,24 +108,38 @@ type storedEntry struct {
 // An openedGroup is what the fields of a group say.
 type openedGroup struct {
 	entries []storedEntry
-	garbage int  // values that no keyturn wrote
-	noKey   bool // an entry names a digest key that is unknown
-	newer   bool // a newer version of keyturn wrote an entry
+	garbage []string // fields that no keyturn wrote
+	noKey   bool     // an entry names a digest key that is unknown
+	newer   bool     // a newer version of keyturn wrote an entry
 }
 
-// openGroup opens the fields of the group g, of so many groups.
+const (
+	// maxUnread is the most that the value of an entry which cannot be opened may have, in bytes. One of this
+	// version has 43.
+	maxUnread = 256
+
+	// maxGroup is the most that a group with such entries may have, in bytes. In the largest list with twice its
+	// share a group has 1024 entries of 65 bytes. A store takes four times as much: room to put back what was lost.
+	maxGroup = 256 << 10
+)
+
+// openGroup opens the fields of the group g, of so many groups. An entry that cannot be opened is kept, since
+// another instance may read it: unless it, or its group, is larger than any that keyturn writes. A person who made it so
+// would leave no room for a revocation.
 func openGroup(keys codec.Keys, fields map[string][]byte, g, groups int) (opened openedGroup) {
+	full := sizeOf(fields) > maxGroup
 	for field, value := range fields {
 		e, print, err := codec.OpenEntry(keys, field, value)
+		keep := !full && len(value) <= maxUnread
 		switch {
 		case err == nil && groupOf(e.Digest, groups) == g:
 			opened.entries = append(opened.entries, storedEntry{e, print})
-		case errors.Is(err, codec.ErrNoKey):
+		case keep && errors.Is(err, codec.ErrNoKey):
 			opened.noKey = true
-		case errors.Is(err, codec.ErrNewer):
+		case keep && errors.Is(err, codec.ErrNewer):
 			opened.newer = true
 		default:
-			opened.garbage++
+			opened.garbage = append(opened.garbage, field)
 		}
 	}
 	return opened
@@ -144,9 +160,9 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	}
 	delete(b.broken, g)
 	r.noKey = r.noKey || opened.noKey
-	l.alarms.Forged += uint64(opened.garbage)
-	if opened.garbage > 0 {
-		b.ended[g] = true
+	l.alarms.Forged += uint64(len(opened.garbage))
+	if delete(b.garbage, g); len(opened.garbage) > 0 {
+		b.garbage[g] = true
 	}
 	before := l.beginGroupLocked(g)
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
@@ -162,7 +178,7 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	}
 	b.digests[g], r.loaded[b] = read.snapshot.Digest, true
 	if print != l.prints[g] && !l.cfg.Transient {
-		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: stored})
+		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: stored, garbage: opened.garbage})
 	}
 }
 
@@ -234,6 +250,7 @@ func (r *reading) findLost() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	maps.DeleteFunc(byGroup, func(g int, lost *lostGroup) bool { return lost.b.refused[g] })
 	for e := range l.table.All() {
 		lost := byGroup[groupOf(e.Digest, len(l.prints))]
 		if lost == nil || l.replacedLocked(e) {
@@ -251,7 +268,8 @@ func (r *reading) findLost() {
 	}
 }
 
-// putBack writes what a group lacks. If others were faster, it is read again.
+// putBack writes what a group lacks. If others were faster, it is read again at once. If the store refuses it, or is
+// away, the next poll tries again.
 func (r *reading) putBack(lost *lostGroup) {
 	l, b := r.l, lost.b
 	if len(lost.lost) == 0 {
@@ -267,16 +285,12 @@ func (r *reading) putBack(lost *lostGroup) {
 		again()
 		return
 	}
-	keys := l.current()
-	set := make(map[string][]byte)
-	for _, e := range lost.lost {
-		if k := keys.Find(e.Key); k != nil {
-			set[codec.Field(e.Digest)] = k.SealEntry(e)
-		}
-	}
-	change := rotation.Change{Tenant: groupName(lost.group), If: lost.digest, Set: set, Op: opRestore}
-	result, err := l.write(r.ctx, change, keys.First(), codec.Logged{Entries: lost.lost, Whole: true})
-	if err != nil || result.Code != rotation.Committed {
+	result, err := r.writeBack(lost)
+	switch {
+	case err != nil:
+		r.notPutBack(lost, result.Code, err)
+		return
+	case result.Code != rotation.Committed:
 		again()
 		return
 	}
@@ -285,4 +299,67 @@ func (r *reading) putBack(lost *lostGroup) {
 	l.alarms.Restored++
 	l.merged = r.sent
 	b.digests[lost.group] = result.Digest
+}
+
+// writeBack writes the entries that a group lacks. Garbage goes first, since it may leave no room for them. An instance
+// that has answered nothing yet removes none: it may have read a forged digest key.
+func (r *reading) writeBack(lost *lostGroup) (rotation.Result, error) {
+	l := r.l
+	keys, digest, name := l.current(), lost.digest, groupName(lost.group)
+	if len(lost.garbage) > 0 && !lost.b.state.Good.IsZero() {
+		result, err := l.removeGarbage(r.ctx, lost.group, digest, lost.garbage)
+		if err != nil || result.Code != rotation.Committed {
+			return result, err
+		}
+		digest = result.Digest
+	}
+	set := make(map[string][]byte)
+	for _, e := range lost.lost {
+		if k := keys.Find(e.Key); k != nil {
+			set[codec.Field(e.Digest)] = k.SealEntry(e)
+		}
+	}
+	change := rotation.Change{Tenant: name, If: digest, Set: set, Op: opRestore}
+	return l.write(r.ctx, change, keys.First(), codec.Logged{Entries: lost.lost, Whole: true})
+}
+
+// removeGarbage removes fields that no keyturn wrote from a group.
+func (l *List) removeGarbage(ctx context.Context, g int, digest string, garbage []string) (rotation.Result, error) {
+	change := rotation.Change{Tenant: groupName(g), If: digest, Delete: garbage, Op: opCollect}
+	return l.write(ctx, change, l.current().First(), codec.Logged{Whole: true})
+}
+
+// tryAgain has the groups read that could not be written. Only the loop calls it.
+func (l *List) tryAgain() {
+	l.keys.unread, l.keys.failed = l.keys.unread || l.keys.failed, false
+	for _, b := range l.all {
+		maps.Copy(b.lost, b.refused)
+		clear(b.refused)
+	}
+}
+
+// sayAgain is how often a list says that something cannot be put back.
+const sayAgain = time.Minute
+
+// notPutBack notes that a group still lacks what it has lost.
+func (r *reading) notPutBack(lost *lostGroup, code rotation.Code, err error) {
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost.b.refused[lost.group] = true
+	l.notPutBackLocked(r.ctx, groupName(lost.group), code, err)
+}
+
+// notPutBackLocked says that something could not be put back. A person who writes to the store can have it refuse
+// the change; then it raises an alarm. The caller holds mu.
+func (l *List) notPutBackLocked(ctx context.Context, group string, code rotation.Code, err error) {
+	if code == rotation.NotMade && isBroken(err) {
+		l.alarms.Forged++
+	}
+	now := l.cfg.Now()
+	if ctx.Err() != nil || !l.saidLost.IsZero() && rules.Age(now, l.saidLost) < sayAgain {
+		return
+	}
+	l.saidLost = now
+	l.cfg.Logger.Error("revocations: what the store has lost could not be put back: it is tried again with each poll", "group", group, "error", err)
 }

@@ -60,6 +60,7 @@ func (l *List) poll(ctx context.Context) {
 		l.nudges[i].Store(false)
 	}
 	l.readForRoom()
+	l.tryAgain()
 	l.sync(ctx, l.all)
 	l.discardBroken(ctx)
 	l.makeFirstKey(ctx)

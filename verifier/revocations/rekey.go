@@ -48,7 +48,7 @@ func (l *List) rekey(ctx context.Context, look bool) (Rekeyed, error) {
 		if err != nil || look || len(old) == 0 {
 			return report, err
 		}
-		code, err := l.writeKeys(ctx, s.Digest, old)
+		code, err := l.writeKeys(ctx, s.Digest, old, nil)
 		switch {
 		case err != nil && code == rotation.NotMade:
 			return report, fmt.Errorf("revocations: %w", err)

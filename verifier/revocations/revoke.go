@@ -196,6 +196,12 @@ func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt
 			last = s.Err
 			continue
 		}
+		if sizeOf(s.Fields) > maxGroup {
+			if garbage := openGroup(l.current(), s.Fields, g, len(l.prints)).garbage; len(garbage) > 0 {
+				_, last = l.removeGarbage(ctx, g, s.Digest, garbage) // it may leave no room
+				continue
+			}
+		}
 		stored, known := l.storedEntry(s, e.Digest)
 		joined := e
 		if known {

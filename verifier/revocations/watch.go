@@ -89,7 +89,7 @@ func (l *List) keep(ctx context.Context, r *Receipt) (again bool, err error) {
 	}
 	field := codec.FieldPrefix + k.Name()
 	if _, _, err := codec.OpenKey(*l.box.Load(), field, s[1].Fields[field]); notAKey(err) || s[1].Fields[field] == nil {
-		if code, err := l.writeKeys(ctx, s[1].Digest, codec.Keys{k}); err != nil || code != rotation.Committed {
+		if code, err := l.writeKeys(ctx, s[1].Digest, codec.Keys{k}, nil); err != nil || code != rotation.Committed {
 			return false, cmp.Or(err, errBusy)
 		}
 		again = true

@@ -14,6 +14,7 @@ local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, instance, sealed = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local wanted, beginNonce = tonumber(ARGV[5]), ARGV[6]
 local pageSize, newestSize, logLength = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
+local lastID = '18446744073709551615-18446744073709551615' -- a log that has it takes no entry any more
 local pageBytes = 1048576 -- of one reply's entries; one entry has less
 
 local refused = refusal(id ~= '' and instance ~= '' and sealed ~= '')
@@ -70,6 +71,11 @@ if id ~= '' then
   entries = redis.call('XRANGE', log, id, '+', 'COUNT', pageSize + 2)
 end
 local proved = entries[1] and entries[1][1] == id and field(entries[1], 'nonce') == nonce
+
+-- Everything up to the last ID that a log can have was read, and the log takes no change any more. The caller mends it.
+if proved and id == lastID and instance ~= '' then
+  return redis.error_reply('ERR the log has exhausted the last possible ID')
+end
 
 local last, began, more, changed = nil, false, false, {}
 if proved then

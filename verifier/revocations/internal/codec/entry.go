@@ -27,6 +27,8 @@ const (
 	kindEntry = 'e'
 	kindLog   = 'l'
 	kindPlain = 'p' // a digest key in clear
+
+	kindSealed = 'B' // a digest key under a KEK; package rotation writes it
 )
 
 const (

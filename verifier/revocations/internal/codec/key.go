@@ -63,6 +63,9 @@ func ParseKey(secret []byte) (*Key, error) {
 // Secret returns a copy of the bytes of the key.
 func (k *Key) Secret() []byte { return k.secret() }
 
+// Same reports whether other is the same key. Without a KEK a person can make another key of the same ID.
+func (k *Key) Same(other *Key) bool { return hmac.Equal(k.secret(), other.secret()) }
+
 // Name returns the ID as 8 hexadecimal digits.
 func (k *Key) Name() string { return KeyName(k.ID) }
 

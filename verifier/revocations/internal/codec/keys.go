@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"errors"
 	"slices"
 	"strings"
 )
@@ -33,18 +34,29 @@ func (ks Keys) First() *Key {
 	return ks[0]
 }
 
-// With returns the keys with k, at most MaxKeys: of more those that were there stay. ok reports
-// whether k is among them.
+// With returns the keys with k, at most MaxKeys: of more those that were there stay, and so does another key
+// of the same ID. ok reports whether k is among them.
 func (ks Keys) With(k *Key) (joined Keys, ok bool) {
-	switch {
-	case ks.Find(k.ID) != nil:
-		return ks, true
+	switch held := ks.Find(k.ID); {
+	case held != nil:
+		return ks, held.Same(k)
 	case len(ks) >= MaxKeys:
 		return ks, false
 	}
 	joined = append(slices.Clone(ks), k)
 	slices.SortFunc(joined, func(a, b *Key) int { return strings.Compare(a.Name(), b.Name()) })
 	return joined, true
+}
+
+// Replace returns the keys with k in the place of the one of its ID.
+func (ks Keys) Replace(k *Key) Keys {
+	replaced := slices.Clone(ks)
+	for i := range replaced {
+		if replaced[i].ID == k.ID {
+			replaced[i] = k
+		}
+	}
+	return replaced
 }
 
 // A Box seals digest keys.
@@ -71,6 +83,30 @@ func SealKey(b Box, k *Key) (field string, value []byte, err error) {
 	field = FieldPrefix + k.Name()
 	value, err = b.Seal(field, k.Secret())
 	return field, value, err
+}
+
+// maxKeyValue is more than the value of any digest key has, in bytes: one in clear has 36, and a sealed one
+// has the name of its KEK besides.
+const maxKeyValue = 512
+
+// NamesKey reports whether a field is named as that of a digest key.
+func NamesKey(field string) bool {
+	name, ok := strings.CutPrefix(field, FieldPrefix)
+	return ok && len(name) == 8 && strings.Trim(name, "0123456789abcdef") == ""
+}
+
+// MayBeKey reports whether a value that cannot be opened has the form of a digest key: it may be sealed
+// under another KEK, be in clear where others are sealed, or be of a newer version.
+func MayBeKey(field string, value []byte) bool {
+	if !NamesKey(field) || len(value) > maxKeyValue {
+		return false
+	}
+	for _, kind := range []byte{kindPlain, kindSealed} {
+		if _, err := cutStart(value, kind); !errors.Is(err, ErrMalformed) {
+			return true
+		}
+	}
+	return false
 }
 
 // OpenKey opens the field of a key. other is as [Box] has it.
