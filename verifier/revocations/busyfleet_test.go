@@ -13,12 +13,10 @@ import (
 // TestNewcomerOfABusyFleet: an instance that starts waits until it was seen to hold the same as the others. A fleet that
 // revokes all the while must not keep it waiting: it is ready within two polls.
 func TestNewcomerOfABusyFleet(t *testing.T) {
-	for _, rate := range []int{1, 10, 100} {
-		for _, holders := range []int{1, 3} {
-			t.Run(fmt.Sprint(rate, " a second, holders: ", holders), func(t *testing.T) {
-				virtual(t, func(t *testing.T) { joinBusy(t, rate, holders) })
-			})
-		}
+	for rate, holders := range map[int]int{1: 1, 10: 3, 100: 3} {
+		t.Run(fmt.Sprint(rate, " a second, holders: ", holders), func(t *testing.T) {
+			virtual(t, func(t *testing.T) { joinBusy(t, rate, holders) })
+		})
 	}
 }
 
