@@ -64,9 +64,9 @@ var (
 	ErrRevoked        error = &refusal{ReasonRevoked, "token revoked"}
 )
 
-// ErrSharedIssuer is the [ErrUnknownTenant] of a token whose issuer several tenants have, if
-// [Verifier.Verify] is not told which one it is of. It may be good for one of them.
-var ErrSharedIssuer = detail(ErrUnknownTenant, "several tenants have the token's issuer: VerifyTenant tells them apart")
+// ErrSharedIssuer is the [ErrUnknownTenant] of a token whose issuer several tenants have, or a tenant with
+// AnyIssuer may have. [Verifier.Verify] is not told which tenant it is of. It may be good for one of them.
+var ErrSharedIssuer = detail(ErrUnknownTenant, "several tenants may have the token's issuer: VerifyTenant tells them apart")
 
 // ErrUnavailable reports that the verifier cannot tell now whether the token is
 // good. Answer 503 with Retry-After, not 401. It is never [ErrInvalid].

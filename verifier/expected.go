@@ -91,7 +91,7 @@ func slashed(bad error, want []string, got string) error {
 }
 
 // unknownIssuer returns the error for an iss that names no tenant, among several. shared says that
-// it names more than one.
+// it names more than one, or that a tenant takes any.
 func (t *tenants) unknownIssuer(iss string, shared bool) error {
 	if shared {
 		return ErrSharedIssuer

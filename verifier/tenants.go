@@ -162,7 +162,7 @@ func (t *tenants) byToken(claims *claims) (*rules, *Error) {
 	if c.only != nil {
 		return c.only, nil
 	}
-	return nil, refuseClaim(t.unknownIssuer(iss, known), "iss")
+	return nil, refuseClaim(t.unknownIssuer(iss, known || !t.any.none()), "iss")
 }
 
 // byHint picks the tenant that a trusted hint names. Its issuer must be the

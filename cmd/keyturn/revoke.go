@@ -231,7 +231,7 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	receipt, err := c.writeNow(ctx, list)
 	stop()
 	if err != nil {
-		return listError(err)
+		return err
 	}
 	if !c.json {
 		c.printed = true
@@ -291,19 +291,32 @@ func (w *waitFlags) limitOf(poll time.Duration) time.Duration {
 	return 2 * poll
 }
 
+// mostBehind is how far the clock of Redis may be ahead for its time to be taken for now. A person who writes to Redis
+// can set it ahead by years, and a revocation of the future cannot be undone: no login would count until then.
+const mostBehind = time.Hour
+
 // writeNow makes the revocation that the flags name. Without --before it is of now: by the store's clock, if that of
 // this machine is behind it.
 func (c *revokeCommand) writeNow(ctx context.Context, list *revocations.List) (revocations.Receipt, error) {
+	begin := time.Now()
 	receipt, err := c.write(ctx, list, c.beforeTime())
-	behind := receipt.Committed.Sub(receipt.Before)
-	if err != nil || c.before.given || receipt.Before.IsZero() || behind <= time.Second {
-		return receipt, err
+	if err != nil {
+		return receipt, listError(err)
+	}
+	behind := receipt.Committed.Sub(receipt.Before) - time.Since(begin)
+	if c.before.given || receipt.Before.IsZero() || behind <= time.Second {
+		return receipt, nil
+	}
+	if behind > mostBehind {
+		return receipt, exitf(exitCannotTell, "tokens that were issued up to %s are revoked, by the clock of this machine; that of Redis is %v ahead: look at both, and if this machine's is wrong, revoke again with --before", stamp(receipt.Before), behind.Round(time.Second))
 	}
 	c.note("the clock of this machine is %v behind that of Redis: tokens that were issued up to the time of Redis are revoked", behind.Round(time.Second))
 	known := receipt.Known
-	receipt, err = c.write(ctx, list, receipt.Committed)
+	if receipt, err = c.write(ctx, list, receipt.Committed); err != nil {
+		return receipt, listError(err)
+	}
 	receipt.Known = known
-	return receipt, err
+	return receipt, nil
 }
 
 // write makes the revocation that the flags name.

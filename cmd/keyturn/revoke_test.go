@@ -129,6 +129,15 @@ func TestRevokeOnAMachineThatIsSlow(t *testing.T) {
 				t.Errorf("%v: before %v, want %v or later: %+v, %v", what, before, begin, got, err)
 			}
 		}
+		c.now = func() time.Time { return time.Now().Add(-3 * time.Hour) } // or Redis is ahead: a person can set its time
+		ahead := c.now().Add(time.Minute)
+		c.run("revoke", "--tenant", "far", "--all", "--json").wantCode(t, exitCannotTell, "that of Redis is ", " ahead: look at both", "revoke again with --before")
+		wait(t, func() bool { return len(slices.Collect(l.All("far"))) > 0 })
+		for e := range l.All("far") {
+			if e.Before.After(ahead) {
+				t.Errorf("before %v, and by this machine it is not %v yet", e.Before, ahead)
+			}
+		}
 		old := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
 		got := c.run("revoke", "--tenant", "acme", "--subject", "bob", "--before", old.Format(time.RFC3339), "--json").wantCode(t, exitYes).revocation(t)
 		if *got.Before != old.Format(milliseconds) {

@@ -1770,8 +1770,38 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocation: a write that was lost is not repeated",
-		edits: []edit{{"verifier/revocations/revocation.go", "jti == \"\" || exp.IsZero() {", "true {"}},
+		edits: []edit{{"verifier/revocations/revocation.go", "jti == \"\" || exp.IsZero() || !h.list.holdsToken(e.Tenant, jti) {", "true {"}},
 		tests: tests{revoking, "TestARevokedTokenIsRevokedAgain$"}, want: "TestARevokedTokenIsRevokedAgain",
+	},
+	{
+		name:  "revocation: a dead token takes room",
+		edits: []edit{{"verifier/revocations/revocation.go", " || !h.list.holdsToken(e.Tenant, jti)", ""}},
+		tests: tests{revoking, "TestATokenOfARevokedSubjectTakesNoRoom$"}, want: "TestATokenOfARevokedSubjectTakesNoRoom",
+	},
+	{
+		name:  "revocation: the last tenant of a shared issuer speaks for all",
+		edits: []edit{{"verifier/revocations/form.go", "if weight(failed) > weight(err) {", "if true {"}},
+		tests: tests{revoking, "TestVerdictsOfASharedIssuer$"}, want: "TestVerdictsOfASharedIssuer",
+	},
+	{
+		name:  "revocation: nothing was written, and that is no error",
+		edits: []edit{{"verifier/revocations/revoke.go", "			last = errBusy", "			last = nil"}},
+		tests: tests{revoking, "TestRevocationInAPaddedGroup$"}, want: "TestRevocationInAPaddedGroup",
+	},
+	{
+		name:  "revoke: Redis says that it is years later",
+		edits: []edit{{"cmd/keyturn/revoke.go", "if behind > mostBehind {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestRevokeOnAMachineThatIsSlow$"}, want: "TestRevokeOnAMachineThatIsSlow",
+	},
+	{
+		name:  "revocations: one that has just read the list hides what it holds",
+		edits: []edit{{"verifier/revocations/sync.go", " || b.exact && !was && !l.cfg.Transient", " || was && false"}},
+		tests: tests{revoking, "TestFleetStartsOneAfterTheOther$"}, want: "TestFleetStartsOneAfterTheOther",
+	},
+	{
+		name:  "revocations: one that starts has to compare with all at one time",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "case m.Same && Age(sent, m.At) <= gap:", "case false:"}},
+		tests: tests{revRules, "TestMeeting$"}, want: "TestMeeting",
 	},
 	{
 		name:  "logout: the sessions of one user fill the room",

@@ -11,18 +11,26 @@ import (
 )
 
 // TestNewcomerOfABusyFleet: an instance that starts waits until it was seen to hold the same as the others. A fleet that
-// revokes all the while must not keep it waiting: it is ready within two polls.
+// revokes all the while must not keep it waiting: it is ready within two polls, and where the store does not tell its
+// run, so that no other can vouch, soon after 2W.
 func TestNewcomerOfABusyFleet(t *testing.T) {
-	for rate, holders := range map[int]int{1: 1, 10: 3, 100: 3} {
-		t.Run(fmt.Sprint(rate, " a second, holders: ", holders), func(t *testing.T) {
-			virtual(t, func(t *testing.T) { joinBusy(t, rate, holders) })
+	for _, fleet := range []busyFleet{{1, 1, false, 5 * time.Second}, {10, 3, false, 5 * time.Second}, {100, 3, false, 5 * time.Second}, {20, 12, true, 15 * time.Second}} {
+		t.Run(fmt.Sprintf("%+v", fleet), func(t *testing.T) {
+			virtual(t, func(t *testing.T) { fleet.join(t) })
 		})
 	}
 }
 
-// joinBusy has an instance start beside holders that revoke rate tokens a second.
-func joinBusy(t *testing.T, rate, holders int) {
-	cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{Page: 1 << 16})
+// A busyFleet has holders that revoke rate tokens a second. An instance that starts beside it is ready within so long.
+type busyFleet struct {
+	rate, holders int
+	noRun         bool
+	within        time.Duration
+}
+
+func (f *busyFleet) join(t *testing.T) {
+	rate, holders := f.rate, f.holders
+	cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{Page: 1 << 16, NoRun: f.noRun})
 	join := func(name string) *List {
 		conn := cluster.Connect(name)
 		conn.SetFaults(rotationtest.Faults{Before: time.Millisecond})
@@ -52,7 +60,46 @@ func joinBusy(t *testing.T, rate, holders int) {
 	begin := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := join("new").WaitReady(waiting); err != nil || time.Since(begin) > 5*time.Second {
+	if err := join("new").WaitReady(waiting); err != nil || time.Since(begin) > f.within {
 		t.Errorf("ready after %v: %v", time.Since(begin), err)
 	}
+}
+
+// TestFleetStartsOneAfterTheOther: the instances of a fleet start a second apart, and none is left from before that
+// vouches. Those that have just read the list must not keep the others from being ready.
+func TestFleetStartsOneAfterTheOther(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{Page: 1 << 16})
+		join := func(name string) *List {
+			return open(t, cluster.Connect(name), name, func(c *Config) { c.groups = many })
+		}
+		before := join("before")
+		ready(t, before)
+		for n := range 1000 {
+			if _, err := before.RevokeToken(t.Context(), "acme", fmt.Sprint(n), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := before.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cluster.Restore(cluster.Dump()) // another run of the store
+		begin := time.Now()
+		var all []*List
+		first := time.Duration(0)
+		for n := range 20 {
+			all = append(all, join(fmt.Sprint("pod-", n)))
+			for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				for _, l := range all {
+					if first == 0 && l.Status().Ready {
+						first = time.Since(begin)
+					}
+				}
+			}
+		}
+		if first == 0 || first > 8*time.Second {
+			t.Errorf("the first is ready after %v", first)
+		}
+		ready(t, all...)
+	})
 }

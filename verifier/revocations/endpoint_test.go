@@ -2,6 +2,7 @@ package revocations
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -249,6 +250,8 @@ func TestARevokedTokenIsRevokedAgain(t *testing.T) {
 		code                string
 	}{
 		"of the client":     {"orders", accessToken(nil), "token acme t1 1900000900", nil, http.StatusOK, ""},
+		"exp with a part":   {"orders", accessToken(map[string]any{"exp": float64(now.Unix()) + 900.1}), "token acme t1 1900000901", nil, http.StatusOK, ""},
+		"exp far away":      {"orders", accessToken(map[string]any{"exp": now.UnixMilli()}), "token acme t1 1900000000000", nil, http.StatusOK, ""},
 		"Redis is away":     {"orders", accessToken(nil), "", errRedis, http.StatusServiceUnavailable, "temporarily_unavailable"},
 		"of another client": {"limited", accessToken(nil), "", nil, http.StatusOK, ""},
 		"without jti":       {"orders", accessToken(map[string]any{"jti": nil}), "", nil, http.StatusOK, ""},
@@ -267,17 +270,105 @@ func TestARevokedTokenIsRevokedAgain(t *testing.T) {
 	}
 }
 
-// Tenants that share an issuer are told apart by the client's list. Without one nothing is known of their tokens: that
-// is 503, and never 200 or inactive.
-func TestTokensOfASharedIssuer(t *testing.T) {
+// A token that is revoked by its subject, session or tenant alone takes no place in the list.
+func TestATokenOfARevokedSubjectTakesNoRoom(t *testing.T) {
+	list := &fakeList{none: true, err: ErrFull}
+	h, err := newRevocationHandler(list, testEndpoint(t, &fakeRevocations{revoked: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantAnswer(t, ask(h, accessToken(nil), as("orders", secret)), http.StatusOK, "")
+}
+
+func TestIDOf(t *testing.T) {
+	for payload, want := range map[string]string{`{"jti":"a","exp":5}`: "a", `{"jti":7,"exp":5}`: "7", `{"jti":"a"}`: "", `{"exp":5}`: "", `{`: ""} {
+		for _, encoding := range []*base64.Encoding{base64.RawURLEncoding, base64.URLEncoding} {
+			if got, exp := idOf("x." + encoding.EncodeToString([]byte(payload)) + ".y"); got != want || want != "" && exp.Unix() != 5 {
+				t.Errorf("%s: %q, %v, want %q", payload, got, exp, want)
+			}
+		}
+	}
+}
+
+// Of tenants that share an issuer one may be suspended, and one may not be able to tell: the verdict of the token's own
+// tenant counts, whatever their order.
+func TestVerdictsOfASharedIssuer(t *testing.T) {
+	token := accessToken(map[string]any{"iss": "https://shared.example", "org": "b"})
+	for _, tenants := range [][]string{{"a", "b"}, {"b", "a"}} {
+		for _, c := range []struct {
+			list               fakeRevocations
+			revoke, introspect int
+			want               string
+		}{
+			{fakeRevocations{}, http.StatusOK, http.StatusOK, "token b t1 1900000900"},
+			{fakeRevocations{revoked: true}, http.StatusOK, http.StatusOK, "token b t1 1900000900"},
+			{fakeRevocations{err: errRedis}, http.StatusServiceUnavailable, http.StatusServiceUnavailable, ""},
+		} {
+			cfg := testEndpoint(t, &c.list)
+			shareIssuer(t, cfg.Verifier)
+			cfg.Verifier.Suspend("a")
+			cfg.Clients = []Client{{ID: "both", Secret: []byte(secret), Tenants: tenants}}
+			list := new(fakeList)
+			revoke, err := newRevocationHandler(list, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			introspect, err := IntrospectionHandler(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w := ask(revoke, token, as("both", secret)); w.Code != c.revoke || list.revoked() != c.want {
+				t.Errorf("%v %+v: status %d, revoked %q, want %d, %q", tenants, c.list, w.Code, list.revoked(), c.revoke, c.want)
+			}
+			if w := ask(introspect, token, as("both", secret)); w.Code != c.introspect {
+				t.Errorf("%v %+v: introspection: %d %s, want %d", tenants, c.list, w.Code, w.Body, c.introspect)
+			}
+		}
+	}
+}
+
+// A tenant with AnyIssuer may have any token: a client without a list of tenants cannot be told.
+func TestTokensOfAnyIssuer(t *testing.T) {
 	cfg := testEndpoint(t, new(fakeRevocations))
-	for _, id := range []string{"a", "b"} {
-		rules := tenantRules(t, id, "https://shared.example")
-		rules.Keys, rules.TenantClaim = keysOf(t, id, "acme"), "org"
+	for id, issuer := range map[string]string{"any": "", "named": opURL + "/named"} {
+		rules := tenantRules(t, id, issuer)
+		rules.Keys, rules.AnyIssuer = keysOf(t, id, id), issuer == ""
 		if err := cfg.Verifier.Put(rules); err != nil {
 			t.Fatal(err)
 		}
 	}
+	cfg.Clients = []Client{{ID: "all", Secret: []byte(secret)}, {ID: "one", Secret: []byte(secret), Tenants: []string{"any"}}}
+	h, err := IntrospectionHandler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for issuer, all := range map[string]string{"https://some.example": "temporarily_unavailable", opURL + "/named": inactive} {
+		token := sign(seed("any"), `{"alg":"EdDSA","kid":"k1"}`, map[string]any{"iss": issuer, "aud": "api", "exp": now.Unix() + 900})
+		for client, want := range map[string]string{"all": all, "one": `"tenant":"any"`} {
+			if w := ask(h, token, as(client, secret)); !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%s, %s: %d %s, want %s", issuer, client, w.Code, w.Body, want)
+			}
+		}
+	}
+}
+
+// shareIssuer adds two tenants of one issuer and one key.
+func shareIssuer(t *testing.T, v *verifier.Verifier) {
+	t.Helper()
+	for _, id := range []string{"a", "b"} {
+		rules := tenantRules(t, id, "https://shared.example")
+		rules.Keys, rules.TenantClaim = keysOf(t, id, "acme"), "org"
+		if err := v.Put(rules); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Tenants that share an issuer are told apart by the client's list. Without one nothing is known of their tokens: that
+// is 503, and never 200 or inactive.
+func TestTokensOfASharedIssuer(t *testing.T) {
+	cfg := testEndpoint(t, new(fakeRevocations))
+	shareIssuer(t, cfg.Verifier)
 	cfg.Clients = append(cfg.Clients, Client{ID: "both", Secret: []byte(secret), Tenants: []string{"a", "b"}}, Client{ID: "first", Secret: []byte(secret), Tenants: []string{"a"}})
 	list := new(fakeList)
 	revoke, err := newRevocationHandler(list, cfg)

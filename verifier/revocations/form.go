@@ -109,29 +109,42 @@ func (c *client) may(tenant string) bool {
 	return len(c.tenants) == 0 || slices.Contains(c.tenants, tenant)
 }
 
-// verify checks a token that c asks about. If its iss names no tenant, or several, the token is tried with each
-// tenant that c may ask about. An error that is not dead wins over one that is.
+// verify checks a token that c asks about. Where its iss does not tell its tenant, the token is tried with each tenant
+// that c may ask about: a verdict of one of them is that of the token if it says good or revoked, since the signature
+// was verified then. Else the one counts from which most hangs, see weight.
 func (e *endpoint) verify(ctx context.Context, c *client, token string) (*verifier.Token, error) {
 	t, err := e.verifier.Verify(ctx, token)
-	if reasonOf(err) != verifier.ReasonUnknownTenant {
+	if err == nil || reasonOf(err) == verifier.ReasonRevoked {
 		return t, err
 	}
-	var unsure error
-	for _, tenant := range c.tenants {
-		if t, err = e.verifier.VerifyTenant(ctx, tenant, token); err == nil {
-			return t, nil
-		}
-		if !dead(err) {
-			unsure = err
-		}
+	if errors.Is(err, verifier.ErrSharedIssuer) && len(c.tenants) > 0 {
+		err = verifier.ErrUnknownTenant
 	}
-	if unsure != nil {
-		err = unsure
+	for _, tenant := range c.tenants {
+		t, failed := e.verifier.VerifyTenant(ctx, tenant, token)
+		if failed == nil || reasonOf(failed) == verifier.ReasonRevoked {
+			return t, failed
+		}
+		if weight(failed) > weight(err) {
+			err = failed
+		}
 	}
 	if errors.Is(err, verifier.ErrSharedIssuer) {
-		e.log.Error("several tenants have the issuer of a token: name the Tenants of the client, which are tried then", "client", c.id)
+		e.log.Error("several tenants may have the issuer of a token: name the Tenants of the client, which are tried then", "client", c.id)
 	}
 	return nil, err
+}
+
+// weight orders the errors of a verifier by what hangs from them: whether the token is good cannot be told now, it may be
+// good later, or it never will be.
+func weight(err error) int {
+	switch {
+	case !known(err):
+		return 2
+	case !dead(err):
+		return 1
+	}
+	return 0
 }
 
 // dead reports whether the error of a verifier says that the token is not good, and will not be.

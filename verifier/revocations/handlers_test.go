@@ -31,6 +31,7 @@ type fakeList struct {
 	err      error
 	latest   time.Time     // of a subject's before; zero: any
 	storeNow time.Time     // what the refusal of a later one says
+	none     bool          // it holds no token
 	full     bool          // for spare entries
 	silent   bool          // it does not answer
 	hold     chan struct{} // if it is not nil, each call waits for it
@@ -78,6 +79,8 @@ func (f *fakeList) revokeSpare(_ context.Context, tenant, sid string, exp time.T
 	}
 	return f.note("spare session %s %s %d", tenant, sid, exp.Unix())
 }
+
+func (f *fakeList) holdsToken(tenant, jti string) bool { return !f.none }
 
 func (f *fakeList) revoked() string {
 	f.mu.Lock()

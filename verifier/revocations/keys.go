@@ -229,7 +229,7 @@ func (l *List) yieldKeys(fields map[string][]byte) {
 		l.dropLocked(func(e table.Entry) bool { return e.Key == k.ID }, false)
 		l.keys.set = l.keys.set.Replace(k)
 		for _, b := range l.all {
-			b.past = nil
+			b.past, b.been = nil, nil
 			for _, g := range b.groups {
 				b.unread[g] = true
 			}

@@ -26,6 +26,9 @@ type revoker interface {
 	// revokeSpare is RevokeSession for a session whose tokens end in another way, too. It leaves half of the room to
 	// others.
 	revokeSpare(ctx context.Context, tenant, sid string, exp time.Time) (Receipt, error)
+
+	// holdsToken reports whether a token is revoked by its jti, and not by its subject, session or tenant alone.
+	holdsToken(tenant, jti string) bool
 }
 
 // RevocationHandler returns a handler for OAuth 2.0 Token Revocation (RFC 7009): a service posts a
@@ -80,32 +83,37 @@ func (h revocationHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // again answers for a token that is revoked already. It may be so because of an earlier request alone, whose write
-// was perhaps lost: that had 503 for an answer, and asked to come again. So the token is revoked again.
+// was perhaps lost: that had 503 for an answer, and asked to come again. So a token that is revoked by its jti is
+// revoked again. It takes no other place in the list.
 func (h revocationHandler) again(w http.ResponseWriter, r *http.Request, c *client, err error, token string) {
 	e := new(verifier.Error)
 	jti, exp := idOf(token)
-	if !errors.As(err, &e) || !c.may(e.Tenant) || jti == "" || exp.IsZero() {
+	if !errors.As(err, &e) || !c.may(e.Tenant) || jti == "" || exp.IsZero() || !h.list.holdsToken(e.Tenant, jti) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
 	h.write(w, r, c, e.Tenant, jti, exp)
 }
 
-// idOf returns jti and exp of a token that was verified, or "" and the zero time.
+// idOf returns jti and exp of a token that was verified, or "" and the zero time. A tenant may tolerate padding, and
+// numbers as jti.
 func idOf(token string) (jti string, exp time.Time) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return "", time.Time{}
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
 	var c struct {
-		ID  string  `json:"jti"`
-		Exp float64 `json:"exp"`
+		ID  json.RawMessage `json:"jti"`
+		Exp float64         `json:"exp"`
 	}
-	if err != nil || json.Unmarshal(payload, &c) != nil || c.Exp < 1 || c.Exp > 1<<40 {
+	if err != nil || json.Unmarshal(payload, &c) != nil || c.Exp < 1 || c.Exp > 1<<53 {
 		return "", time.Time{}
 	}
-	return c.ID, time.Unix(int64(math.Ceil(c.Exp)), 0)
+	if json.Unmarshal(c.ID, &jti) != nil {
+		jti = string(c.ID)
+	}
+	return jti, time.Unix(int64(math.Ceil(c.Exp)), 0)
 }
 
 func (h revocationHandler) revoke(w http.ResponseWriter, r *http.Request, c *client, t *verifier.Token) {

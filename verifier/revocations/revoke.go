@@ -85,6 +85,16 @@ func (l *List) revokeSpare(ctx context.Context, tenant, sid string, exp time.Tim
 	return l.revoke(ctx, order{kind: table.Session, tenant: tenant, name: sid, exp: exp, spare: true})
 }
 
+// holdsToken reports whether the list holds a revocation of the token alone, whatever its subject, session and tenant are.
+func (l *List) holdsToken(tenant, jti string) bool {
+	for _, k := range l.current() {
+		if _, held := l.table.Get(k.Digest(table.Token, tenant, jti)); held {
+			return true
+		}
+	}
+	return false
+}
+
 // RevokeSubject is [List.RevokeToken] for the tokens of a subject whose iat is earlier than before, and
 // those without iat. A later time replaces an earlier one, and never the reverse.
 //
@@ -196,11 +206,8 @@ func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt
 			last = s.Err
 			continue
 		}
-		if sizeOf(s.Fields) > maxGroup {
-			if garbage := openGroup(l.current(), s.Fields, g, len(l.prints)).garbage; len(garbage) > 0 {
-				_, last = l.removeGarbage(ctx, g, s.Digest, garbage) // it may leave no room
-				continue
-			}
+		if s, last = l.makeRoom(ctx, g, s); last != nil {
+			continue
 		}
 		stored, known := l.storedEntry(s, e.Digest)
 		joined := e
@@ -220,6 +227,27 @@ func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt
 		}
 	}
 	return Receipt{}, last
+}
+
+// makeRoom removes what no keyturn wrote from a group that has too much of it for another entry. It returns the group as
+// it is then.
+func (l *List) makeRoom(ctx context.Context, g int, s rotation.Snapshot) (rotation.Snapshot, error) {
+	if sizeOf(s.Fields) <= maxGroup {
+		return s, nil
+	}
+	garbage := openGroup(l.current(), s.Fields, g, len(l.prints)).garbage
+	if len(garbage) == 0 {
+		return s, nil
+	}
+	result, err := l.removeGarbage(ctx, g, s.Digest, garbage)
+	if err == nil && result.Code != rotation.Committed {
+		err = errBusy
+	}
+	for _, field := range garbage {
+		delete(s.Fields, field)
+	}
+	s.Digest = result.Digest
+	return s, err
 }
 
 // pause waits before a write is tried again.

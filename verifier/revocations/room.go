@@ -176,7 +176,7 @@ func (l *List) endShortagesLocked() {
 	}
 	if !l.short.partial() {
 		for _, b := range l.all {
-			b.past = nil // it lacks the entries that were not held
+			b.past, b.been = nil, nil // they lack the entries that were not held
 		}
 	}
 }

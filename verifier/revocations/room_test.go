@@ -217,6 +217,46 @@ func TestHolderMakesRoom(t *testing.T) {
 	})
 }
 
+// A padder fills a group again with each write, as a person does who writes to the store all the while.
+type padder struct {
+	*rotationtest.Conn
+	cluster *rotationtest.Cluster
+	at      string // the group; "" for none
+	n       int
+}
+
+func (p *padder) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	result, err := p.Conn.Write(ctx, c)
+	if p.at != "" {
+		p.n++
+		p.cluster.EditRing(p.at, func(fields map[string][]byte) {
+			for n := range 6 {
+				fields[junkField(n)] = fmt.Appendf(nil, "kt\x02e%d%s", p.n, strings.Repeat("x", 65500))
+			}
+		})
+	}
+	return result, err
+}
+
+// TestRevocationInAPaddedGroup: a group is filled again each time that a revocation makes room in it. Nothing is written
+// then, and that is an error.
+func TestRevocationInAPaddedGroup(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		p := &padder{Conn: cluster.Connect("a"), cluster: cluster}
+		l := open(t, p, "a")
+		ready(t, l)
+		if _, err := l.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		p.at = groupName(groupOf(l.current().First().Digest(table.Token, "acme", "1"), few))
+		receipt, err := l.RevokeToken(t.Context(), "acme", "1", time.Now().Add(2*time.Hour))
+		if err == nil && receipt.Committed.IsZero() {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+	})
+}
+
 // TestRevocationMakesRoom: a person fills a group of which no instance holds anything, so none looks at it. A revocation
 // in that group finds room all the same: of an instance, and of a command.
 func TestRevocationMakesRoom(t *testing.T) {

@@ -18,11 +18,11 @@ const syncRounds = 8
 
 // sync asks what changed in buckets, reads it, and puts back what the store has lost.
 func (l *List) sync(ctx context.Context, buckets []*bucket) {
-	for range syncRounds {
+	for round := range syncRounds {
 		if len(buckets) == 0 || ctx.Err() != nil {
 			return
 		}
-		r := &reading{l: l, ctx: ctx, buckets: buckets, sent: l.cfg.Now(), loaded: make(map[*bucket]bool), failed: make(map[*bucket]error)}
+		r := &reading{l: l, ctx: ctx, first: round == 0, buckets: buckets, sent: l.cfg.Now(), loaded: make(map[*bucket]bool), failed: make(map[*bucket]error)}
 		buckets = r.run()
 	}
 }
@@ -31,6 +31,7 @@ func (l *List) sync(ctx context.Context, buckets []*bucket) {
 type reading struct {
 	l              *List
 	ctx            context.Context
+	first          bool // of its sync
 	buckets        []*bucket
 	sent, received time.Time
 	replies        []rotation.SyncReply
@@ -72,9 +73,10 @@ func (r *reading) run() (again []*bucket) {
 		case reply.Err != nil:
 			l.setState(b, b.state, b.off, reply.Err)
 		case b == l.keys.bucket && keysErr != nil:
+			b.exact = false
 			l.setState(b, b.state, b.off, keysErr)
 		case reply.More:
-			b.place = reply.Place
+			b.place, b.exact = reply.Place, false
 			again = append(again, b)
 		default:
 			read[b] = true
@@ -117,7 +119,7 @@ func (r *reading) ask() {
 	l.mu.Lock()
 	for i, b := range r.buckets {
 		requests[i] = rotation.SyncRequest{
-			Bucket: b.index, Place: b.place, Digests: l.digestsToCompare(b), Ack: l.ackOf(b, r.sent, l.cfg.Instance),
+			Bucket: b.index, Place: b.place, Digests: l.digestsToCompare(b, r.first), Ack: l.ackOf(b, r.sent, l.cfg.Instance),
 			Acks:     b.state.Doubt || b.state.Complete.IsZero() || (b.index+l.turn)%3 == 0,
 			ListsAll: rules.MayDiscard(b.state, l.short.partial() || len(b.keyless)+len(b.broken) > 0),
 		}
@@ -156,13 +158,14 @@ func (r *reading) noteMended(requests []rotation.SyncRequest) {
 
 // digestsToCompare returns the groups of b whose digests this sync compares: the next one by turns, all
 // after a dispute, and that of the digest keys each time. The log names no change that a person makes
-// by hand. A group that is missing in the store's list of groups is listed again.
-func (l *List) digestsToCompare(b *bucket) (names []string) {
+// by hand. A group that is missing in the store's list of groups is listed again. turn says that the next one's turn
+// has come, once in each sync: to read a group makes another round.
+func (l *List) digestsToCompare(b *bucket, turn bool) (names []string) {
 	if b == l.keys.bucket {
 		names = append(names, keysGroup)
 	}
-	if b.state.Complete.IsZero() {
-		return names // all is read in any case
+	if b.state.Complete.IsZero() || !turn && !b.recheck {
+		return names // all is read in any case, or one was compared just now
 	}
 	for n := range b.groups {
 		g := b.groups[(b.audited+1+n)%len(b.groups)]
@@ -318,13 +321,16 @@ func (l *List) lies(g int, b *bucket) bool {
 }
 
 // finish notes that a bucket was read. It reports whether to ask again at once: the groups
-// may have been read later than the log, and can be compared with those of others only afterwards.
+// may have been read later than the log, and can be compared with those of others only afterwards. Then others are
+// to hear of it, too: the acknowledgement of before says that nothing can be compared.
 func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 	l := r.l
 	if len(b.unread) > 0 {
+		b.exact = false // the log was read further than its place says
 		l.setState(b, b.state, b.off, cmp.Or(r.failed[b], errUnread))
 		return false
 	}
+	was := b.exact
 	b.place, b.exact = reply.Place, !r.loaded[b]
 	l.mu.Lock()
 	held, gone := l.heldAt(b), l.goneOf(b)
@@ -339,7 +345,7 @@ func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 	now := rules.Reading{Sent: r.sent, Run: reply.Run, Resync: reply.Resync, Trusted: l.cfg.TrustFirstRead, Merging: !l.merged.IsZero() && !l.merged.Before(b.state.Complete)}
 	r.readAcks(b, reply, held, gone, &now)
 	l.setState(b, b.state.After(now, 2*l.cfg.gap()), rules.Off(reply.Now, r.sent, r.received, l.cfg.ClockSkew), nil)
-	return r.loaded[b]
+	return r.loaded[b] || b.exact && !was && !l.cfg.Transient
 }
 
 // errSetBack reports a reading that does not count, since a clock was set back.
@@ -405,7 +411,7 @@ func (r *reading) readAck(b *bucket, raw rotation.RawAck, v *rules.View, now *ru
 	l := r.l
 	a, err := codec.OpenAck(l.current(), raw.Instance, b.index, raw.Sealed)
 	live := (rules.Live(raw.At(), v.Now, 3*v.Gap) || rules.Live(raw.At(), v.Here, 3*v.Gap)) && !raw.Parted()
-	now.Hidden = now.Hidden || live && err != nil && sum.full
+	now.Hidden = now.Hidden || live && err != nil && !errors.Is(err, codec.ErrNewer) && sum.full
 	switch {
 	case errors.Is(err, codec.ErrNoKey):
 		if live { // its instance holds a digest key that the store has lost

@@ -151,11 +151,15 @@ func (v *View) Unmet(a codec.Ack) bool {
 type Meeting struct {
 	At    time.Time
 	Place string
+	Same  bool // they held the same at At
 }
 
 // After returns the meeting after a look at sent: whether the other is [View.Unmet], and its place. An instance that
 // starts waits for each live one, until they were seen to hold the same within gap, which is W. exact says that what it
 // has read is that of one place of the log.
+//
+// Not every look can compare: the other may just have read groups. Of many instances some always have, so it is enough that
+// they held the same within gap. One that runs knows no more of the others either.
 //
 // One that cannot be compared for W, and reads no further, counts as one that holds other entries: it may have failed,
 // so the wait is bounded. One that reads on can be compared soon, unless a person changes the log or the groups all the
@@ -164,9 +168,10 @@ func (m Meeting) After(unmet bool, place string, sent time.Time, exact bool, gap
 	stuck := exact && place == m.Place
 	switch {
 	case !unmet:
-		m.At = sent
+		m.At, m.Same = sent, true
 	case m.At.IsZero():
 		m.At, hidden = sent, true
+	case m.Same && Age(sent, m.At) <= gap:
 	default:
 		disputed = stuck && Age(sent, m.At) > gap
 		hidden = !disputed

@@ -289,14 +289,16 @@ func TestMeeting(t *testing.T) {
 	}{
 		{"one that is new", true, true, Meeting{}, true, false, at(100)},
 		{"one that holds the same at once", false, true, Meeting{}, false, false, at(100)},
-		{"one that held the same a moment ago", true, true, Meeting{at(98), "p"}, true, false, at(98)},
-		{"one that has never held the same, and is stuck", true, true, Meeting{at(97), "p"}, false, true, at(97)},
-		{"one that reads on", true, true, Meeting{at(1), "o"}, true, false, at(1)},
-		{"while the groups here change", true, false, Meeting{at(1), "p"}, true, false, at(1)},
-		{"one that holds the same again", false, true, Meeting{at(1), "o"}, false, false, at(100)},
+		{"one that held the same a moment ago", true, true, Meeting{at(98), "p", true}, false, false, at(98)},
+		{"one that was new a moment ago", true, true, Meeting{at(98), "p", false}, true, false, at(98)},
+		{"one that has never held the same, and is stuck", true, true, Meeting{at(97), "p", false}, false, true, at(97)},
+		{"one that held the same too long ago, and is stuck", true, true, Meeting{at(97), "p", true}, false, true, at(97)},
+		{"one that reads on", true, true, Meeting{at(1), "o", true}, true, false, at(1)},
+		{"while the groups here change", true, false, Meeting{at(1), "p", false}, true, false, at(1)},
+		{"one that holds the same again", false, true, Meeting{at(1), "o", false}, false, false, at(100)},
 	} {
 		m, hidden, disputed := tt.m.After(tt.unmet, "p", at(100), tt.exact, gap)
-		if hidden != tt.hidden || disputed != tt.disputed || m != (Meeting{tt.at, "p"}) {
+		if hidden != tt.hidden || disputed != tt.disputed || m.At != tt.at || m.Place != "p" || m.Same != (tt.m.Same || !tt.unmet) {
 			t.Errorf("%s: %+v, hidden %t, disputed %t", tt.what, m, hidden, disputed)
 		}
 	}
