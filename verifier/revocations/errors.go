@@ -37,7 +37,7 @@ var (
 
 // A futureError is an [ErrFuture] with the store's time.
 type futureError struct {
-	before int64     // what was asked for, in seconds since 1970
+	before int64     // the time that the caller wants, in seconds since 1970
 	now    time.Time // by the store
 }
 

@@ -119,7 +119,7 @@ const (
 	maxUnread = 256
 
 	// maxGroup is the most that a group with such entries may have, in bytes. In the largest list with twice its
-	// share a group has 1024 entries of 65 bytes. A store takes four times as much: room to put back what was lost.
+	// share a group has 1024 entries of 65 bytes. A store takes four times as much: room for lost entries to come back.
 	maxGroup = 256 << 10
 )
 

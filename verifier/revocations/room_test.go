@@ -112,7 +112,7 @@ func TestUnreadableOfUsualSize(t *testing.T) {
 // A stubborn store refuses what holders put back.
 type stubborn struct {
 	rotation.Store
-	refuses atomic.Bool // also what is written to the group of the digest keys
+	refuses atomic.Bool // also writes to the group of the digest keys
 	refused atomic.Int64
 }
 

@@ -159,7 +159,7 @@ type Meeting struct {
 // has read is that of one place of the log.
 //
 // Not every look can compare: the other may just have read groups. Of many instances some always have, so it is enough that
-// they held the same within gap. One that runs knows no more of the others either.
+// they held the same within gap. An instance that runs knows as little of the others.
 //
 // One that cannot be compared for W, and reads no further, counts as one that holds other entries: it may have failed,
 // so the wait is bounded. One that reads on can be compared soon, unless a person changes the log or the groups all the
